@@ -1,0 +1,117 @@
+"""Reading encoded data sets, and refusing what does not fit."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from encoded import CARDINALITIES, random_dataset
+
+from dlrm_lib.dataset import EncodedDataset, Manifest
+from dlrm_lib.errors import InputError
+from dlrm_lib.features import FeatureSpec, category_dtype
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return random_dataset(tmp_path / "data", rows=(10, 4, 0))
+
+
+def test_batches_are_the_files_rows(dataset):
+    batches = list(dataset.train.batches(4))
+    assert [len(b.label) for b in batches] == [4, 4, 2]
+    raw = np.fromfile(dataset.folder / "train" / "numerical.bin", np.float16).reshape(10, 4).astype(np.float32)
+    assert np.array_equal(np.concatenate([b.numerical.numpy() for b in batches]), raw)
+    for j, dtype in enumerate(["int8", "int8", "int16", "int32"]):
+        column = np.fromfile(dataset.folder / "train" / f"cat_{j}.bin", dtype)
+        assert np.array_equal(np.concatenate([b.categorical[:, j].numpy() for b in batches]), column)
+    assert [t.dtype.__str__() for t in batches[0]] == ["torch.float32", "torch.int32", "torch.float32"]
+
+
+def test_batches_can_be_reordered_and_resumed(dataset):
+    straight = [b.numerical for b in dataset.train.batches(4)]
+    order = np.array([2, 0, 1])
+    mixed = [b.numerical for b in dataset.train.batches(4, order, start=1)]
+    assert [m.tolist() for m in mixed] == [straight[0].tolist(), straight[1].tolist()]
+
+
+@pytest.mark.parametrize(("cardinality", "dtype"), [(1, "int8"), (126, "int8"), (127, "int16"), (32_766, "int16")])
+def test_small_types(cardinality, dtype):
+    assert category_dtype(cardinality) == dtype
+
+
+def test_large_types():
+    assert category_dtype(32_767) == "int32"
+    with pytest.raises(InputError, match="31 bits"):
+        category_dtype(2**31 - 1)
+
+
+def test_the_spec_survives_the_file(tmp_path):
+    spec = FeatureSpec(numerical=3, cardinalities=(5, 70_000))
+    spec.write(tmp_path / "feature_spec.yaml")
+    assert FeatureSpec.read(tmp_path / "feature_spec.yaml") == spec
+    document = yaml.safe_load((tmp_path / "feature_spec.yaml").read_text())
+    assert set(document["source_spec"]) == {"train", "test"}
+
+
+@pytest.mark.parametrize(("column", "value"), [(0, 3), (1, -1), (3, 40_000)])
+def test_an_id_outside_the_vocabulary_is_named(dataset, column, value):
+    path = dataset.folder / "train" / f"cat_{column}.bin"
+    ids = np.fromfile(path, dataset.spec.category_dtypes[column])
+    ids[7] = value
+    ids.tofile(path)
+    with pytest.raises(InputError) as caught:
+        list(EncodedDataset(dataset.folder).train.batches(4))
+    text = str(caught.value)
+    assert f"cat_{column}.bin, row 7" in text
+    assert f"found: {value} (ids go from 0 to {CARDINALITIES[column] - 1})" in text
+
+
+def test_a_number_that_is_not_finite_is_named(dataset):
+    path = dataset.folder / "validation" / "numerical.bin"
+    values = np.fromfile(path, np.float16)
+    values[4 * 3 + 2] = np.inf
+    values.tofile(path)
+    with pytest.raises(InputError, match=r"numerical\.bin, row 3, column 2[\s\S]*found: inf"):
+        list(EncodedDataset(dataset.folder).validation.batches(3))
+
+
+def test_unfinished_or_foreign_folders_are_refused(dataset, tmp_path):
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        EncodedDataset(tmp_path / "nowhere")
+    (dataset.folder / "manifest.json").unlink()
+    with pytest.raises(InputError, match="no finished data set"):
+        EncodedDataset(dataset.folder)
+
+
+def test_a_truncated_or_missing_file_is_named(dataset):
+    path = dataset.folder / "train" / "cat_3.bin"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(InputError, match=r"cat_3\.bin does not fit the manifest[\s\S]*36 bytes instead of 40"):
+        EncodedDataset(dataset.folder)
+    path.unlink()
+    with pytest.raises(InputError, match=r"cat_3\.bin does not fit the manifest[\s\S]*no such file"):
+        EncodedDataset(dataset.folder)
+
+
+def test_an_edited_manifest_is_refused(dataset):
+    path = dataset.folder / "manifest.json"
+    document = json.loads(path.read_text())
+    document["config"]["frequency_limit"] = 3
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match="was changed after it was written"):
+        Manifest.read(dataset.folder)
+    path.write_text("{")
+    with pytest.raises(InputError, match="cannot be read"):
+        Manifest.read(dataset.folder)
+
+
+def test_a_spec_of_other_tables_is_refused(dataset):
+    FeatureSpec(numerical=4, cardinalities=(3, 7, 200, 41_000)).write(dataset.folder / "feature_spec.yaml")
+    with pytest.raises(InputError, match="does not fit the manifest"):
+        EncodedDataset(dataset.folder)
+    (dataset.folder / "feature_spec.yaml").write_text("a: [")
+    with pytest.raises(InputError, match="is not a feature specification"):
+        EncodedDataset(dataset.folder)

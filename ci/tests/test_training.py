@@ -1,0 +1,165 @@
+"""The training loop, the schedule, evaluation and checkpoints."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from encoded import random_dataset
+from sklearn.metrics import log_loss, roc_auc_score
+
+from dlrm_lib.config import Config, TrainingConfig
+from dlrm_lib.devices import pick
+from dlrm_lib.errors import InputError, TrainingDiverged
+from dlrm_lib.model import DLRM
+from dlrm_lib.training import Evaluation, Progress, evaluate, fit, load_checkpoint, predict, save_checkpoint
+from dlrm_lib.training.evaluation import judge
+from dlrm_lib.training.schedule import learning_rate
+
+CONFIG = Config.from_preset("smoke", {"batch_size": 256, "lr": 0.5, "warmup_steps": 2, "print_freq": 3})
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return random_dataset(tmp_path_factory.mktemp("encoded"), click=lambda x, ids: np.where(ids[:, 0] == 1, 0.8, 0.2))
+
+
+def new_model(dataset, seed=1):
+    pick("cpu").seed(seed)
+    return DLRM(dataset.spec, CONFIG.model)
+
+
+def train(dataset, **overrides):
+    model = new_model(dataset)
+    events = list(fit(model, dataset, CONFIG.override(**overrides).training, pick("cpu")))
+    return model, events
+
+
+def test_published_learning_rates():
+    # NVIDIA's log of its 2020 release: peak 28, 6400 steps of warmup, decay from 64,000 over 80,000 steps.
+    config = Config.from_preset("criteo_terabyte").training
+    published = {200: 0.8794, 400: 1.7544, 600: 2.6294, 2200: 9.6294}
+    assert {step: round(learning_rate(step, config), 4) for step in published} == published
+    assert learning_rate(6399, config) == learning_rate(63_999, config) == 28.0
+    assert learning_rate(63_999 + 40_000, config) == pytest.approx(28 / 4)
+    assert learning_rate(200_000, config) == 1e-7
+
+
+def test_warmup_factor_starts_higher():
+    config = TrainingConfig(lr=8.0, warmup_steps=4, warmup_factor=1)
+    assert [learning_rate(step, config) for step in range(5)] == pytest.approx([5, 6, 7, 8, 8])
+    assert learning_rate(0, TrainingConfig(lr=8.0, warmup_steps=0)) == 8.0
+
+
+def test_the_decay_follows_the_warmup_when_no_start_is_given():
+    config = TrainingConfig(lr=1.0, warmup_steps=10, decay_steps=10)
+    assert learning_rate(9, config) == 1.0
+    assert learning_rate(14, config) == pytest.approx(0.25)
+
+
+def test_events_count_every_step_and_row(dataset):
+    _, events = train(dataset, epochs=2)
+    progress = [e for e in events if isinstance(e, Progress)]
+    evaluations = [e for e in events if isinstance(e, Evaluation)]
+    per_epoch = 12  # 3,000 rows: eleven batches of 256 and one of 184
+    assert [e.step for e in progress] == [3, 6, 9, 12, 15, 18, 21, 24]
+    assert [e.step for e in evaluations] == [per_epoch, 2 * per_epoch]
+    assert {e.steps for e in progress} == {24}
+    assert [e.epoch for e in progress] == [0] * 4 + [1] * 4
+    assert all(e.split == "validation" and e.rows == 500 for e in evaluations)
+
+
+def test_it_learns_what_can_be_learned(dataset):
+    model, _ = train(dataset, epochs=4)
+    result = evaluate(model, dataset.test, batch_size=100, device=pick("cpu"), step=0)
+    ideal = np.where(dataset.test.categorical[0] == 1, 0.8, 0.2)
+    label = np.asarray(dataset.test.label)
+    assert result.auc > roc_auc_score(label, ideal) - 0.03
+    assert result.log_loss < result.base_log_loss - 0.05
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_does_not(dataset):
+    first, _ = train(dataset, shuffle_batch_order=True)
+    again, _ = train(dataset, shuffle_batch_order=True)
+    other, _ = train(dataset, shuffle_batch_order=True, seed=5)
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name])
+    assert not torch.equal(first.tables.weight, other.tables.weight)
+
+
+def test_training_stops_early(dataset):
+    _, events = train(dataset, max_steps=5)
+    assert [e.step for e in events if isinstance(e, Progress)] == [3, 5]
+    _, events = train(dataset, epochs=9, test_freq=6, auc_threshold=0.55)
+    assert 6 <= events[-1].step < 9 * 12
+    assert events[-1].auc >= 0.55
+    model = new_model(dataset)
+    loop = fit(model, dataset, CONFIG.training, pick("cpu"))
+    next(loop)
+    loop.close()
+
+
+def test_evaluation_equals_sklearn(dataset):
+    model, _ = train(dataset)
+    result = evaluate(model, dataset.test, batch_size=64, device=pick("cpu"), step=7)
+    probability = predict(model, dataset.test, batch_size=1000, device=pick("cpu"))
+    label = np.asarray(dataset.test.label)
+    assert result.auc == pytest.approx(roc_auc_score(label, probability), abs=1e-12)
+    assert result.log_loss == pytest.approx(log_loss(label, probability), abs=1e-9)
+    assert (result.step, result.rows, result.split) == (7, 700, "test")
+
+
+def test_one_class_has_no_auc():
+    assert judge(np.zeros(4, bool), np.array([0.1, 0.2, 0.3, 0.4]), "test").auc is None
+
+
+def test_divergence_is_said(dataset):
+    with pytest.raises(TrainingDiverged, match=r"loss is (nan|inf)[\s\S]*learning rate"):
+        train(dataset, lr=1e30, epochs=3)
+
+
+def test_a_warmup_into_the_decay_is_refused(dataset):
+    with pytest.raises(InputError, match="before the warmup ends"):
+        train(dataset, warmup_steps=5, decay_start_step=3, decay_steps=2)
+
+
+def test_a_checkpoint_comes_back_whole(dataset, tmp_path):
+    model, events = train(dataset)
+    path = tmp_path / "runs" / "model.safetensors"
+    save_checkpoint(path, model, CONFIG, dataset.manifest, metrics={"auc": events[-1].auc})
+    loaded, config = load_checkpoint(path, dataset.manifest, pick("cpu"))
+    assert (config.model, config.training) == (CONFIG.model, CONFIG.training)
+    assert np.array_equal(
+        predict(model, dataset.test, batch_size=99, device=pick("cpu")),
+        predict(loaded, dataset.test, batch_size=99, device=pick("cpu")),
+    )
+    assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
+
+
+def test_a_checkpoint_refuses_another_data_set(dataset, tmp_path):
+    model, _ = train(dataset, max_steps=1)
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, model, CONFIG, dataset.manifest, metrics={})
+    other = random_dataset(tmp_path / "other", seed=3)
+    with pytest.raises(InputError, match="another vocabulary"):
+        load_checkpoint(path, other.manifest, pick("cpu"))
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage that is not a checkpoint at all"])
+def test_a_file_that_is_no_checkpoint_is_named(dataset, tmp_path, content):
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(InputError, match=r"x\.safetensors does not exist"):
+        load_checkpoint(path, dataset.manifest, pick("cpu"))
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.safetensors is not a checkpoint"):
+        load_checkpoint(path, dataset.manifest, pick("cpu"))
+
+
+def test_empty_splits_are_named(tmp_path):
+    empty = random_dataset(tmp_path / "a", rows=(0, 10, 10))
+    with pytest.raises(InputError, match="no rows to train on"):
+        next(fit(new_model(empty), empty, CONFIG.training, pick("cpu")))
+    no_test = random_dataset(tmp_path / "b", rows=(10, 0, 0))
+    with pytest.raises(InputError, match="no rows to evaluate on"):
+        evaluate(new_model(no_test), no_test.test, batch_size=5, device=pick("cpu"), step=0)
+    assert [type(e) for e in fit(new_model(no_test), no_test, CONFIG.training, pick("cpu"))] == [Progress]

@@ -1,0 +1,107 @@
+"""What this machine has, what the workbook needs, and what to do about the difference."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dlrm_lib.errors import InputError
+from dlrm_lib.records import hardware, usable_cores, versions
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes:
+        name: What was looked at.
+        fine: Whether it is as wanted.
+        found: What was found.
+        needed: Whether the workbook cannot run without it.
+        remedy: What to do where it is not fine.
+    """
+
+    name: str
+    fine: bool
+    found: str
+    needed: bool = True
+    remedy: str = ""
+
+
+def examine(folder: Path = Path()) -> list[Finding]:
+    """Looks at the interpreter, the processor, memory, the disk that holds ``folder``, packages, Java, accelerators."""
+    machine = hardware()
+    free = shutil.disk_usage(folder).free / _GIB
+    memory = machine["memory_gib"]
+    return [
+        Finding(
+            name="Python",
+            fine=sys.version_info >= (3, 10),
+            found=versions()["python"],
+            remedy="Install Python 3.10 or newer.",
+        ),
+        Finding(name="processor", fine=True, found=f"{machine['cpu']}, {usable_cores()} cores"),
+        Finding(
+            name="memory",
+            fine=memory is None or memory >= 4,
+            found="unknown" if memory is None else f"{memory:g} GiB",
+            needed=False,
+            remedy="The presets want 4 GiB: close other programs.",
+        ),
+        Finding(
+            name="free disk",
+            fine=free >= 2,
+            found=f"{free:.0f} GiB",
+            remedy="The laptop preset writes about 1 GiB: free some space, or set another work_dir.",
+        ),
+        _package("torch", "torch", "pip install torch"),
+        _package("pyspark", "pyspark", "pip install -e .[spark]"),
+        _package("jupyterlab", "jupyterlab", "pip install -e .[notebook]"),
+        _java(),
+        Finding(
+            name="NVIDIA GPU",
+            fine=torch.cuda.is_available(),
+            found=torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+            needed=False,
+            remedy="Not needed: everything here runs on the processor.",
+        ),
+        Finding(
+            name="Intel Gaudi",
+            fine=importlib.util.find_spec("habana_frameworks") is not None,
+            found="plugin installed" if importlib.util.find_spec("habana_frameworks") else "none",
+            needed=False,
+            remedy="Not needed: everything here runs on the processor.",
+        ),
+    ]
+
+
+def report(findings: list[Finding]) -> str:
+    """The findings as lines of text, with remedies where something is not fine."""
+    width = max(len(f.name) for f in findings)
+    lines = []
+    for f in findings:
+        mark = "ok" if f.fine else ("MISSING" if f.needed else "-")
+        lines.append(f"{f.name:<{width}}  {mark:<7}  {f.found}" + ("" if f.fine else f"  ({f.remedy})"))
+    return "\n".join(lines)
+
+
+def _package(name: str, module: str, remedy: str) -> Finding:
+    there = importlib.util.find_spec(module) is not None
+    version = versions().get(name, "installed") if there else "not installed"
+    return Finding(name=name, fine=there, found=version, remedy=remedy)
+
+
+def _java() -> Finding:
+    from dlrm_lib.preprocess.session import find_java
+
+    try:
+        return Finding(name="Java", fine=True, found=str(find_java()))
+    except InputError as error:
+        return Finding(name="Java", fine=False, found="none of version 17 or 21", remedy=str(error).splitlines()[-1])

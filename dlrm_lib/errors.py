@@ -1,0 +1,25 @@
+"""The two errors a user meets. Anything else that reaches the user is a bug."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Bad arguments, input or environment. The command line prints it without a traceback and exits 2.
+
+    Args:
+        what: One sentence: what is wrong, and where (file, line, column or flag).
+        found: The value found there, if there is one.
+        remedy: What to do about it.
+    """
+
+    def __init__(self, what: str, *, found: object = None, remedy: str | None = None) -> None:
+        lines = [what]
+        if found is not None:
+            lines.append(f"  found: {found}")
+        if remedy is not None:
+            lines.append(f"  remedy: {remedy}")
+        super().__init__("\n".join(lines))
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss stopped being a finite number. The command line exits 3."""

@@ -1,0 +1,109 @@
+"""Which columns a click log has, raw and encoded, and the ``feature_spec.yaml`` that describes encoded ones.
+
+The file layout is the one that NVIDIA's later DLRM loader reads (NVIDIA/DeepLearningExamples,
+``PyTorch/Recommendation/DLRM``): one binary file per categorical column, one for all numerical columns, one for labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from dlrm_lib.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+_CATEGORY_DTYPES = (("int8", 2**7 - 1), ("int16", 2**15 - 1), ("int32", 2**31 - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawColumns:
+    """The columns of a raw row: a label, then integers, then categorical tokens, separated by tabs."""
+
+    numerical: int = 13
+    categorical: int = 26
+
+    @property
+    def total(self) -> int:
+        """Fields in a well-formed line, the label included."""
+        return 1 + self.numerical + self.categorical
+
+
+CRITEO = RawColumns()
+
+
+def category_dtype(cardinality: int) -> str:
+    """The smallest of int8, int16, int32 whose maximum is strictly above ``cardinality``, as NVIDIA's loader wants."""
+    for name, maximum in _CATEGORY_DTYPES:
+        if cardinality < maximum:
+            return name
+    raise InputError(
+        f"A column has {cardinality:,} categories.", remedy="Raise --frequency_limit: ids must fit 31 bits."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSpec:
+    """An encoded data set's columns.
+
+    Attributes:
+        numerical: Number of numerical columns.
+        cardinalities: For each categorical column, the number of ids, id 0 (missing, rare, unseen) included.
+    """
+
+    numerical: int
+    cardinalities: tuple[int, ...]
+
+    @property
+    def category_dtypes(self) -> tuple[str, ...]:
+        """The NumPy dtype name in which each categorical column is stored."""
+        return tuple(category_dtype(c) for c in self.cardinalities)
+
+    def write(self, path: Path) -> None:
+        """Writes ``feature_spec.yaml``. ``source_spec`` names train and test only: NVIDIA's loader refuses a third."""
+        numerical = [f"num_{i}" for i in range(self.numerical)]
+        categorical = [f"cat_{j}.bin" for j in range(len(self.cardinalities))]
+        features: dict[str, dict] = {"label": {"dtype": "bool"}}
+        features |= {name: {"dtype": "float16"} for name in numerical}
+        for name, cardinality, dtype in zip(categorical, self.cardinalities, self.category_dtypes, strict=True):
+            features[name] = {"cardinality": cardinality, "dtype": dtype}
+        chunks = [("numerical.bin", numerical), ("label.bin", ["label"])] + [(name, [name]) for name in categorical]
+        sources = {
+            split: [
+                {"type": "split_binary", "features": names, "files": [f"{split}/{file}"]}
+                for file, names in chunks
+                if names
+            ]
+            for split in ("train", "test")
+        }
+        document = {
+            "channel_spec": {"numerical": numerical, "categorical": categorical, "label": ["label"]},
+            "feature_spec": features,
+            "source_spec": sources,
+            "metadata": {},
+        }
+        path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> FeatureSpec:
+        """Reads ``feature_spec.yaml``.
+
+        Raises:
+            InputError: the file is absent or is not such a specification.
+        """
+        try:
+            document = yaml.safe_load(path.read_text(encoding="utf-8"))
+            channels = document["channel_spec"]
+            cardinalities = tuple(
+                int(document["feature_spec"][name]["cardinality"]) for name in channels["categorical"]
+            )
+            return cls(numerical=len(channels["numerical"]), cardinalities=cardinalities)
+        except FileNotFoundError:
+            raise InputError(
+                f"{path} does not exist.", remedy="Run `python -m dlrm_lib preprocess` to encode raw rows first."
+            ) from None
+        except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+            raise InputError(
+                f"{path} is not a feature specification.", found=f"{type(error).__name__}: {error}"
+            ) from None

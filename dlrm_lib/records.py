@@ -1,0 +1,60 @@
+"""A record: one measurement as a JSON file, with everything needed to judge or repeat it."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from dlrm_lib.files import write_text
+
+_PACKAGES = ("torch", "numpy", "pyspark", "pyarrow", "numba", "scikit-learn")
+
+
+def write_record(path: Path, *, what: str, config: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+    """Writes the measurement to ``path``, with the machine, the versions, the command and the date; returns it all."""
+    record = {
+        "what": what,
+        "config": config,
+        "hardware": hardware(),
+        "versions": versions(),
+        "command": shlex.join(sys.orig_argv),
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "metrics": metrics,
+    }
+    write_text(path, json.dumps(record, indent=1) + "\n")
+    return record
+
+
+def hardware() -> dict[str, Any]:
+    """What the measurement ran on: processor name, usable cores, memory in GiB."""
+    cpu = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
+        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (OSError, ValueError):
+        memory = None
+    return {"cpu": cpu, "cores": usable_cores(), "memory_gib": memory, "system": platform.system()}
+
+
+def usable_cores() -> int:
+    """Cores this process may run on, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide results, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,28 @@
+"""The learning rate: linear warmup, a plateau, quadratic decay."""
+
+from __future__ import annotations
+
+from dlrm_lib.config import TrainingConfig
+
+_FLOOR = 1e-7
+
+
+def learning_rate(step: int, config: TrainingConfig) -> float:
+    """The learning rate of a step, counted from 0.
+
+    As in NVIDIA's DLRM (``lr_step`` of its 2020 release): after the warmup's first ``step + 1`` of ``warmup_steps``
+    steps the rate has covered that share of the way to ``lr``; the decay is polynomial of power 2 and stops at 1e-7.
+    """
+    done = step + 1
+    decayed = done - decay_start(config)
+    if config.decay_steps and decayed > 0:
+        left = max(config.decay_steps - decayed, 0) / config.decay_steps
+        return max(config.lr * left**2, _FLOOR)
+    if done < config.warmup_steps:
+        return config.lr * (1 - (1 - done / config.warmup_steps) / 2**config.warmup_factor)
+    return config.lr
+
+
+def decay_start(config: TrainingConfig) -> int:
+    """Steps before the decay: ``decay_start_step``, or the warmup when that is not set."""
+    return config.warmup_steps if config.decay_start_step is None else config.decay_start_step
