@@ -72,7 +72,7 @@ def _preprocess(arguments: argparse.Namespace) -> None:
     config = _config(arguments)
     _refuse_existing(arguments.output, arguments.overwrite)
     manifest = preprocess(
-        arguments.input, arguments.output, config.preprocess, cores=arguments.cores, progress=_counter("rows")
+        arguments.input, arguments.output, config.preprocess, cores=arguments.cores, progress=_counter("steps")
     )
     for split, rows in manifest.rows.items():
         clicks = manifest.clicks[split]
@@ -189,7 +189,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m dlrm_lib", description="Learn, run and tune DLRM.", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="command")
-    by_name = {f.name: f for _, f in fields()}
+    laptop = Config.from_preset("laptop")
+    settings = {f.name: (f, getattr(getattr(laptop, section), f.name)) for section, f in fields()}
     for command, (run, text, names, flags) in _COMMANDS.items():
         sub = commands.add_parser(command, help=text, description=text, allow_abbrev=False)
         sub.set_defaults(run=run, settings=names)
@@ -198,12 +199,12 @@ def _parser() -> argparse.ArgumentParser:
         for flag, options in flags:
             sub.add_argument(flag, **options)
         for name in names:
-            _add_setting(sub, by_name[name])
+            _add_setting(sub, *settings[name])
     return parser
 
 
-def _add_setting(parser: argparse.ArgumentParser, f: dataclasses.Field) -> None:
-    text = f"{f.metadata['help']} (default of preset laptop: {_shown(f.default)})"
+def _add_setting(parser: argparse.ArgumentParser, f: dataclasses.Field, laptop: Any) -> None:
+    text = f"{f.metadata['help']} (default of preset laptop: {_shown(laptop)})"
     if isinstance(f.default, bool):
         group = parser.add_mutually_exclusive_group()
         group.add_argument(f"--{f.name}", action="store_const", const=True, help=text)

@@ -1,0 +1,150 @@
+"""The encoding of raw rows in plain Python, from its description: lists, dictionaries, big integers. Slow."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import re
+import struct
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+_MASK = 2**64 - 1
+_REASONS = [
+    "blank line",
+    "not UTF-8",
+    "wrong number of fields",
+    "label is not 0 or 1",
+    "not an integer",
+    "integer beyond 64 bits",
+]
+
+
+class Row(NamedTuple):
+    """A raw row: 0 or 1, integers or None, tokens ('' if missing)."""
+
+    label: int
+    integers: list[int | None]
+    tokens: list[str]
+
+
+class Expected(NamedTuple):
+    """What a data set should hold: files by name, vocabularies as rows, facts of the manifest."""
+
+    files: dict[str, bytes]
+    vocabularies: list[list[tuple[str, int, int]]]
+    manifest: dict
+
+
+def read_line(line: bytes, numerical: int, categorical: int) -> Row | str:
+    """A line without its newline as a row, or the reason to reject it."""
+    if line.endswith(b"\r"):
+        line = line[:-1]
+    if not line:
+        return "blank line"
+    try:
+        fields = line.decode("utf-8").split("\t")
+    except UnicodeDecodeError:
+        return "not UTF-8"
+    if len(fields) != 1 + numerical + categorical:
+        return "wrong number of fields"
+    if fields[0] not in ("0", "1"):
+        return "label is not 0 or 1"
+    integers: list[int | None] = []
+    for field in fields[1 : 1 + numerical]:
+        if field == "":
+            integers.append(None)
+        elif not re.fullmatch(r"-?[0-9]+", field):
+            return "not an integer"
+        elif not -(2**63) <= int(field) < 2**63:
+            return "integer beyond 64 bits"
+        else:
+            integers.append(int(field))
+    return Row(int(fields[0]), integers, fields[1 + numerical :])
+
+
+def lines_of(path: Path) -> list[bytes]:
+    """The lines of a file, without newlines; nothing after the last newline is no line."""
+    lines = (gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes()).split(b"\n")
+    return lines if lines[-1] else lines[:-1]
+
+
+def float16(x: int | None, rule: str) -> bytes:
+    """The encoded integer."""
+    if rule == "log_x_plus_2":
+        value = math.log(max((0 if x is None else x) + 2, 1))
+    else:
+        value = 0.0 if x is None or x <= -3 else math.log(x + 3)
+    return struct.pack("<e", value)
+
+
+def splitmix64(seed: int, index: int) -> int:
+    """The number by which training row ``index`` is sorted."""
+    z = (seed + (index + 1) * 0x9E3779B97F4A7C15) & _MASK
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB & _MASK
+    return z ^ (z >> 31)
+
+
+def encode(days: list[Path], config, columns) -> Expected:
+    """Encodes day files (or one file), given in time order."""
+    rows: list[Row] = []
+    days_rows: list[int] = []
+    quarantine = [b"file\tline\treason\ttext"]
+    reasons: Counter[str] = Counter()
+    for path in days:
+        before = len(rows)
+        for number, line in enumerate(lines_of(path), start=1):
+            row = read_line(line, columns.numerical, columns.categorical)
+            if isinstance(row, str):
+                reasons[row] += 1
+                text = line[:-1] if line.endswith(b"\r") else line
+                quarantine.append(b"\t".join([path.name.encode(), str(number).encode(), row.encode(), text]))
+            else:
+                rows.append(row)
+        days_rows.append(len(rows) - before)
+    held_out = days_rows[-1] if len(days) > 1 else round(len(rows) * config.holdout_fraction)
+    train = rows[: len(rows) - held_out]
+    rest = rows[len(rows) - held_out :]
+    splits = {"train": train, "validation": rest[len(rest) // 2 :], "test": rest[: len(rest) // 2]}
+    if config.order == "shuffled":
+        order = sorted(range(len(train)), key=lambda i: (splitmix64(config.shuffle_seed, i), i))
+        splits["train"] = [train[i] for i in order]
+
+    vocabularies = []
+    for column in range(columns.categorical):
+        counted = rows if config.vocabulary_days == "all" else train
+        counts = Counter(row.tokens[column] for row in counted if row.tokens[column])
+        kept = [(value, count) for value, count in counts.items() if count >= config.frequency_limit]
+        kept.sort(key=lambda pair: (-pair[1], pair[0].encode()))
+        vocabularies.append([(value, count, i) for i, (value, count) in enumerate(kept, start=1)])
+    ids = [{value: i for value, _, i in vocabulary} for vocabulary in vocabularies]
+
+    files = {"quarantine/rejected.tsv": b"".join(line + b"\n" for line in quarantine)}
+    for name, members in splits.items():
+        files[f"{name}/label.bin"] = bytes(row.label for row in members)
+        files[f"{name}/numerical.bin"] = b"".join(
+            float16(x, config.numeric_rule) for row in members for x in row.integers
+        )
+        for column, of in enumerate(ids):
+            cardinality = len(of) + 1
+            kind = "b" if cardinality < 127 else "h" if cardinality < 32767 else "i"
+            values = [of.get(row.tokens[column], 0) for row in members]
+            files[f"{name}/cat_{column}.bin"] = struct.pack(f"<{len(values)}{kind}", *values)
+    manifest = {
+        "source": [
+            {
+                "name": path.name,
+                "bytes": len(path.read_bytes()),
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            }
+            for path in days
+        ],
+        "rows": {name: len(members) for name, members in splits.items()},
+        "clicks": {name: sum(row.label for row in members) for name, members in splits.items()},
+        "quarantined": {reason: reasons[reason] for reason in _REASONS if reasons[reason]},
+        "cardinalities": [len(vocabulary) + 1 for vocabulary in vocabularies],
+    }
+    return Expected(files, vocabularies, manifest)

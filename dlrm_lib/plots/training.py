@@ -1,0 +1,114 @@
+"""Pictures of training: learning curves, ROC, calibration, and the ladder from guessing to the ceiling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
+
+from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, axes, panels
+
+_SERIES = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY)
+
+
+def learning_curves(
+    steps: Sequence[int],
+    loss: Sequence[float],
+    test_steps: Sequence[int],
+    test_loss: Sequence[float],
+    test_auc: Sequence[float | None],
+    levels: Mapping[str, float],
+) -> Figure:
+    """Training and validation loss beside validation AUC.
+
+    Args:
+        steps: Step of each training loss.
+        loss: Mean training loss up to that step, in nats.
+        test_steps: Step of each evaluation.
+        test_loss: Validation log loss, in nats.
+        test_auc: Validation AUC.
+        levels: Name → AUC of what to compare with, drawn as horizontal lines.
+    """
+    figure, (left, right) = panels(["Log loss while training", "AUC of the validation rows"], size=(9.5, 3.6))
+    left.plot(steps, loss, color=SKY, linewidth=1.2, label="training rows")
+    left.plot(test_steps, test_loss, color=BLUE, marker="o", markersize=3.5, label="validation rows")
+    left.set(xlabel="training step", ylabel="log loss (nats)")
+    left.legend()
+    right.plot(test_steps, test_auc, color=BLUE, marker="o", markersize=3.5)
+    right.set(xlabel="training step", ylabel="validation AUC")
+    for (name, level), color in zip(levels.items(), (ORANGE, GREEN, INK), strict=False):
+        right.axhline(level, color=color, linewidth=1.3, linestyle="--")
+        right.annotate(
+            f"{name} {level:.4f}",
+            (0.99, level),
+            (0, 3),
+            color=color,
+            fontsize=9,
+            ha="right",
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+        )
+    right.margins(y=0.12)
+    return figure
+
+
+def schedule(rates: Sequence[float], marks: Mapping[str, int]) -> Figure:
+    """The learning rate over all steps, with named steps marked."""
+    figure, ax = axes("The learning rate of every step", "training step", "learning rate")
+    ax.plot(rates, color=BLUE)
+    for name, step in marks.items():
+        ax.axvline(step, color=GREY, linewidth=1, linestyle=":")
+        ax.annotate(name, (step, 0), (4, 6), textcoords="offset points", color=GREY)
+    ax.set_ylim(bottom=0)
+    return figure
+
+
+def roc(label: np.ndarray, scores: Mapping[str, np.ndarray], auc: Callable) -> Figure:
+    """One ROC curve per named score of the same rows; ``auc`` gives each curve's area."""
+    figure, ax = axes(
+        "Every threshold at once: the ROC curve", "non-clicks let through", "clicks found", size=(5.2, 4.6)
+    )
+    ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="guessing, AUC 0.5")
+    for (name, score), color in zip(scores.items(), _SERIES, strict=False):
+        false_positive, true_positive, _ = roc_curve(label, score)
+        ax.plot(false_positive, true_positive, color=color, label=f"{name}, AUC {auc(label, score):.4f}")
+    ax.set(aspect="equal", xlim=(0, 1), ylim=(0, 1))
+    ax.legend(loc="lower right")
+    return figure
+
+
+def calibration(label: np.ndarray, probability: np.ndarray, *, bins: int = 10) -> Figure:
+    """Mean prediction against click rate in bins of equally many rows, with two standard errors."""
+    parts = [part for part in np.array_split(np.argsort(probability, kind="stable"), bins) if len(part)]
+    predicted = np.array([probability[part].mean() for part in parts])
+    clicked = np.array([label[part].mean() for part in parts])
+    error = 2 * np.sqrt(clicked * (1 - clicked) / [len(part) for part in parts])
+    figure, ax = axes(
+        "Is a predicted 20 % clicked 20 % of the time?", "mean predicted probability", "share clicked", size=(5.2, 4.6)
+    )
+    top = 1.05 * max(predicted.max(), (clicked + error).max())
+    ax.plot([0, top], [0, top], color=GREY, linewidth=1, linestyle="--")
+    ax.errorbar(predicted, clicked, error, color=BLUE, marker="o", markersize=5, capsize=3, linewidth=1.2)
+    ax.set(aspect="equal", xlim=(0, top), ylim=(0, top))
+    return figure
+
+
+def ladder(levels: Mapping[str, float], *, interval: tuple[float, float] | None = None, of: str = "DLRM") -> Figure:
+    """Named AUCs as bars from 0.5, which is guessing; ``interval`` is drawn on the bar called ``of``."""
+    names, values = list(levels), np.array(list(levels.values()))
+    figure, ax = axes("How far above guessing?", "test AUC", "", size=(7.5, 0.55 * len(names) + 1.1))
+    colors = [BLUE if name == of else (GREEN if "ceiling" in name else GREY) for name in names]
+    ax.barh(names, values - 0.5, left=0.5, color=colors, height=0.62)
+    for at, (name, value) in enumerate(levels.items()):
+        end = value
+        if interval and name == of:
+            error = [[max(value - interval[0], 0)], [max(interval[1] - value, 0)]]
+            ax.errorbar(value, at, xerr=error, color=INK, capsize=4, linewidth=1.2)
+            end = max(value, interval[1])
+        ax.annotate(f"{value:.4f}", (end, at), (5, 0), textcoords="offset points", va="center")
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.set_xlim(0.5, max(values.max(), interval[1] if interval else 0.5) + 0.03)
+    return figure
