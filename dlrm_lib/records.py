@@ -17,14 +17,24 @@ from dlrm_lib.files import write_text
 _PACKAGES = ("torch", "numpy", "pyspark", "pyarrow", "numba", "scikit-learn")
 
 
-def write_record(path: Path, *, what: str, config: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
-    """Writes the measurement to ``path``, with the machine, the versions, the command and the date; returns it all."""
+def write_record(
+    path: Path, *, what: str, config: dict[str, Any], metrics: dict[str, Any], command: str | None = None
+) -> dict[str, Any]:
+    """Writes the measurement to ``path``, with the machine, the versions, the command and the date; returns it all.
+
+    Args:
+        path: The JSON file to write.
+        what: What was measured.
+        config: The settings that it depends on.
+        metrics: The numbers.
+        command: What repeats the measurement; by default this process's own command line.
+    """
     record = {
         "what": what,
         "config": config,
         "hardware": hardware(),
         "versions": versions(),
-        "command": shlex.join(sys.orig_argv),
+        "command": command or shlex.join(["python", *sys.orig_argv[1:]]),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "metrics": metrics,
     }

@@ -251,11 +251,12 @@ GOOD = b"1\t5\t-3\ta\tb\tc\n"
         ),
         (b"label\ti1\ti2\tc1\tc2\tc3\n" + GOOD, ["line 1: label is not 0 or 1", "header line", "tail -n +2"]),
         (b"5\t-3\ta\tb\tc\n" * 3, ["wrong number of fields", "no label", "test file of the Kaggle challenge"]),
-        (b"17\t" + GOOD, ["wrong number of fields", "an Id", "cut -f2-"]),
+        (b"5\t-3\ta\tb\tc\n" + GOOD * 9, ["wrong number of fields", "found: 5\\t-3\\ta\\tb\\tc\n", "Mend the lines"]),
+        ((b"17\t" + GOOD) * 3, ["wrong number of fields", "an Id", "cut -f2-"]),
         (b"1,5,-3,a,b,c\n", ["wrong number of fields", "commas", "Separate"]),
         (b"\xff\xfe\x00\n", ["not UTF-8", "\\xff\\xfe\\x00"]),
     ],
-    ids=["integer", "header", "unlabelled", "id", "commas", "binary"],
+    ids=["integer", "header", "unlabelled", "one lost field", "id", "commas", "binary"],
 )
 def test_too_many_bad_lines(tmp_path: Path, lines: bytes, said: list[str]) -> None:
     source = write_days(tmp_path / "raw", lines, GOOD)

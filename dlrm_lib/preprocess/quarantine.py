@@ -32,7 +32,7 @@ def collect(job: Job, files: list[Path], parts: list[Part]) -> dict[str, int]:
     allowed = job.config.max_bad_fraction
     if bad > allowed * lines:
         file, line, reason, text = next(_rejected(job, parts))
-        likely = _likely_cause(line, text, job.columns)
+        likely = _likely_cause(line, text, job.columns, whole_file=bad > lines / 2)
         raise InputError(
             f"{bad:,} of {lines:,} lines are not rows; the first is {files[file]}, line {line}: {reason}.",
             found=_shown(text) + (f" ({likely[0]})" if likely else ""),
@@ -58,12 +58,15 @@ def _rejected(job: Job, parts: list[Part]) -> Iterator[tuple[int, int, str, byte
         before += part.lines
 
 
-def _likely_cause(line: int, text: bytes, columns: RawColumns) -> tuple[str, str] | None:
-    """What a wrong file looks like and what to do, where one of the usual mistakes explains a rejected line."""
+def _likely_cause(line: int, text: bytes, columns: RawColumns, *, whole_file: bool) -> tuple[str, str] | None:
+    """What a wrong file looks like and what to do, where one of the usual mistakes explains a rejected line.
+
+    A missing or added first column shows in the whole file: a single line like that has lost or gained another field.
+    """
     fields = text.split(b"\t")
-    if parse(b"0\t" + text, columns).bad.size == 0:
+    if whole_file and parse(b"0\t" + text, columns).bad.size == 0:
         return "no label: like the test file of the Kaggle challenge", "Give rows with labels, such as train.txt."
-    if parse(b"\t".join(fields[1:]), columns).bad.size == 0:
+    if whole_file and parse(b"\t".join(fields[1:]), columns).bad.size == 0:
         return "one column too many in front, like an Id", "Remove the first column: cut -f2-."
     if line == 1 and not fields[0][:1].isdigit() and any(field[:1].isalpha() for field in fields):
         return "like a header line", "Remove the header line: tail -n +2."

@@ -1,0 +1,79 @@
+"""A sample of raw rows as a pandas table, for looking at them: tokens stay text and an empty field stays empty.
+
+What a row is, ``preprocess.rows`` alone decides: the lines that preprocessing rejects are not here either.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dlrm_lib.errors import InputError
+from dlrm_lib.features import CRITEO, RawColumns
+from dlrm_lib.preprocess.rows import parse
+from dlrm_lib.preprocess.source import Range, UnreadableFile, chunks, cut, source_files
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STRETCHES = 10
+
+
+def read_raw(source: Path, rows: int = 20_000, *, columns: RawColumns = CRITEO) -> pd.DataFrame:
+    """The first rows of every day; of a single file, the first rows of each tenth of it.
+
+    Args:
+        source: A folder of day files or one file, as ``preprocess.source_files`` takes it.
+        rows: At most so many per day or tenth.
+        columns: The columns of a row.
+
+    Returns:
+        One line per row, in time order. Columns: ``part`` (int64, day or tenth, from 0), ``label`` (bool), ``I1`` …
+        (float64, NaN where missing), ``C1`` … (str, "" where missing).
+
+    Raises:
+        InputError: there is no such source, it cannot be read, or it holds no row.
+    """
+    import pandas as pd
+
+    files = source_files(source)
+    one = len(files) == 1
+    pieces = cut(files, max(1, -(-files[0].stat().st_size // STRETCHES)) if one else sys.maxsize)
+    try:
+        tables = [_first(piece, rows, columns) for piece in pieces]
+    except UnreadableFile as error:
+        raise InputError(f"{source} cannot be read.", found=error) from None
+    table = pd.concat(tables, ignore_index=True)
+    if table.empty:
+        raise InputError(f"{source} holds no row.", remedy="Is it a click log: label, integers, tokens between tabs?")
+    if one:  # A compressed file is one piece: its tenths are counted in rows.
+        table["part"] = np.arange(len(table)) * STRETCHES // len(table)
+    return table
+
+
+def _first(piece: Range, rows: int, columns: RawColumns) -> pd.DataFrame:
+    import pandas as pd
+
+    read, tables = 0, []
+    for chunk in chunks(piece):
+        tables.append(_table(chunk, columns).assign(part=piece.number))
+        read += len(tables[-1])
+        if read >= rows:
+            break
+    return pd.concat(tables or [_table(b"", columns)], ignore_index=True).head(rows)
+
+
+def _table(chunk: bytes, columns: RawColumns) -> pd.DataFrame:
+    import pandas as pd
+
+    parsed = parse(chunk, columns)
+    integers = np.where(parsed.missing, np.nan, parsed.integer)
+    fields = {"part": 0, "label": parsed.label}
+    fields |= {f"I{i}": values for i, values in enumerate(integers.T, 1)}
+    for j, (start, length) in enumerate(zip(parsed.start, parsed.length, strict=True), 1):
+        places = zip(start.tolist(), (start + length).tolist(), strict=True)
+        fields[f"C{j}"] = pd.array([chunk[first:end].decode() for first, end in places], dtype="str")
+    return pd.DataFrame(fields)
