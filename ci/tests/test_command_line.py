@@ -16,7 +16,7 @@ from dlrm_lib.devices import pick
 from dlrm_lib.model import DLRM
 from dlrm_lib.training import Evaluation, fit
 
-SMALL = ["--preset=smoke", "--batch_size=256", "--print_freq=5"]
+SMALL = ["--preset=smoke", "--batch_size=256", "--epochs=1", "--print_freq=5"]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_testing_a_checkpoint_repeats_the_number_of_the_training(work, capsys, t
 
 
 def test_the_same_settings_give_the_same_numbers_from_python(work):
-    config = Config.from_preset("smoke", {"batch_size": 256, "print_freq": 5})
+    config = Config.from_preset("smoke", {"batch_size": 256, "epochs": 1, "print_freq": 5})
     dataset, device = EncodedDataset(work / "encoded"), pick("auto")
     device.seed(config.training.seed)
     model = DLRM(dataset.spec, config.model)

@@ -16,7 +16,8 @@ from dlrm_lib.training import Evaluation, Progress, evaluate, fit, load_checkpoi
 from dlrm_lib.training.evaluation import judge
 from dlrm_lib.training.schedule import learning_rate
 
-CONFIG = Config.from_preset("smoke", {"batch_size": 256, "lr": 0.5, "warmup_steps": 2, "print_freq": 3})
+SETTINGS = {"batch_size": 256, "epochs": 1, "optimizer": "sgd", "lr": 0.5, "warmup_steps": 2, "print_freq": 3}
+CONFIG = Config.from_preset("smoke", SETTINGS)
 
 
 @pytest.fixture(scope="module")
