@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,30 +14,23 @@ from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, axe
 _SERIES = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY)
 
 
-def learning_curves(
-    steps: Sequence[int],
-    loss: Sequence[float],
-    test_steps: Sequence[int],
-    test_loss: Sequence[float],
-    test_auc: Sequence[float | None],
-    levels: Mapping[str, float],
-) -> Figure:
+def learning_curves(progress: Sequence[Any], evaluations: Sequence[Any], levels: Mapping[str, float]) -> Figure:
     """Training and validation loss beside validation AUC.
 
     Args:
-        steps: Step of each training loss.
-        loss: Mean training loss up to that step, in nats.
-        test_steps: Step of each evaluation.
-        test_loss: Validation log loss, in nats.
-        test_auc: Validation AUC.
+        progress: Events of training with ``step`` and ``loss``, in nats.
+        evaluations: Events with ``step``, ``log_loss`` and ``auc``, on the validation rows.
         levels: Name → AUC of what to compare with, drawn as horizontal lines.
     """
+    tested = [e.step for e in evaluations]
     figure, (left, right) = panels(["Log loss while training", "AUC of the validation rows"], size=(9.5, 3.6))
-    left.plot(steps, loss, color=SKY, linewidth=1.2, label="training rows")
-    left.plot(test_steps, test_loss, color=BLUE, marker="o", markersize=3.5, label="validation rows")
+    left.plot([e.step for e in progress], [e.loss for e in progress], color=SKY, linewidth=1.2, label="training rows")
+    left.plot(
+        tested, [e.log_loss for e in evaluations], color=BLUE, marker="o", markersize=3.5, label="validation rows"
+    )
     left.set(xlabel="training step", ylabel="log loss (nats)")
     left.legend()
-    right.plot(test_steps, test_auc, color=BLUE, marker="o", markersize=3.5)
+    right.plot(tested, [e.auc for e in evaluations], color=BLUE, marker="o", markersize=3.5)
     right.set(xlabel="training step", ylabel="validation AUC")
     for (name, level), color in zip(levels.items(), (ORANGE, GREEN, INK), strict=False):
         right.axhline(level, color=color, linewidth=1.3, linestyle="--")
