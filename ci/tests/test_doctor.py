@@ -1,0 +1,50 @@
+"""The doctor: what it finds, and what it says when something is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from dlrm_lib import doctor
+from dlrm_lib.__main__ import main
+from dlrm_lib.doctor import Finding, examine, report
+from dlrm_lib.errors import InputError
+
+
+def test_this_machine_is_ready():
+    findings = {f.name: f for f in examine()}
+    assert {"Python", "processor", "memory", "free disk", "torch", "pyspark", "Java"} <= set(findings)
+    assert all(f.fine for f in findings.values() if f.needed)
+
+
+def test_remedies_are_shown_where_they_are_needed_only():
+    text = report(
+        [
+            Finding(name="here", fine=True, found="version 3", remedy="install it"),
+            Finding(name="gone", fine=False, found="none", remedy="install that"),
+            Finding(name="extra", fine=False, found="none", needed=False, remedy="do without"),
+        ]
+    )
+    assert [line.split() for line in text.splitlines()] == [
+        ["here", "ok", "version", "3"],
+        ["gone", "MISSING", "none", "(install", "that)"],
+        ["extra", "-", "none", "(do", "without)"],
+    ]
+
+
+def test_what_is_missing_exits_2_by_name(monkeypatch, capsys):
+    def no_java():
+        raise InputError("Spark needs Java 17 or 21.", remedy="Install a JDK.")
+
+    monkeypatch.setattr("dlrm_lib.preprocess.session.find_java", no_java)
+    assert main(["doctor"]) == 2
+    printed = capsys.readouterr()
+    assert "Install a JDK." in printed.out
+    assert "found: Java" in printed.err
+
+
+def test_a_missing_package_is_found(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jupyterlab" else find(name))
+    finding = next(f for f in doctor.examine() if f.name == "jupyterlab")
+    assert (finding.fine, finding.found) == (False, "not installed")
+    assert "pip install" in finding.remedy
