@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from dlrm_lib.config import PRESETS, Config, as_dict, fields
+from dlrm_lib.console import counter, log_lines, progress_line, result_line
 from dlrm_lib.errors import InputError, TrainingDiverged
+from dlrm_lib.settings import as_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def _generate(arguments: argparse.Namespace) -> None:
         config.synthetic,
         frequency_limit=config.preprocess.frequency_limit,
         workers=arguments.workers or usable_cores(),
-        progress=_counter("rows written"),
+        progress=counter("rows written"),
     )
     test = ceiling["splits"]["test"]
     print(f"{arguments.output}: {config.synthetic.rows:,} rows in {config.synthetic.days} day files")
@@ -72,7 +72,7 @@ def _preprocess(arguments: argparse.Namespace) -> None:
     config = _config(arguments)
     _refuse_existing(arguments.output, arguments.overwrite)
     manifest = preprocess(
-        arguments.input, arguments.output, config.preprocess, cores=arguments.cores, progress=_counter("steps")
+        arguments.input, arguments.output, config.preprocess, cores=arguments.cores, progress=counter("steps")
     )
     for split, rows in manifest.rows.items():
         clicks = manifest.clicks[split]
@@ -98,18 +98,18 @@ def _train(arguments: argparse.Namespace) -> None:
         config = dataclasses.replace(config, model=trained.model)
     else:
         model = DLRM(dataset.spec, config.model).to(device.torch_device)
-    log = _log(arguments.log_path)
+    log = log_lines(arguments.log_path)
     log({"what": "train", "device": device.description, "config": as_dict(config)})
     step = 0
     for event in fit(model, dataset, config.training, device):
         step = event.step
-        print(_progress_line(event, config.training.epochs) if isinstance(event, Progress) else _result_line(event))
+        print(progress_line(event, config.training.epochs) if isinstance(event, Progress) else result_line(event))
         log({"what": type(event).__name__.lower(), **dataclasses.asdict(event)})
     metrics: dict[str, Any] = {"step": step}
     if len(dataset.test):
         result = evaluate(model, dataset.test, batch_size=config.training.test_batch_size, device=device, step=step)
         metrics = dataclasses.asdict(result)
-        print(_result_line(result))
+        print(result_line(result))
         log({"what": "evaluation", **metrics})
     if arguments.save_checkpoint_path:
         save_checkpoint(arguments.save_checkpoint_path, model, config, dataset.manifest, metrics=metrics)
@@ -126,8 +126,8 @@ def _test(arguments: argparse.Namespace) -> None:
     device = pick(config.training.device)
     model, _ = load_checkpoint(arguments.load_checkpoint_path, dataset.manifest, device)
     result = evaluate(model, dataset.test, batch_size=config.training.test_batch_size, device=device, step=0)
-    print(_result_line(result))
-    _log(arguments.log_path)({"what": "evaluation", **dataclasses.asdict(result)})
+    print(result_line(result))
+    log_lines(arguments.log_path)({"what": "evaluation", **dataclasses.asdict(result)})
 
 
 _PATH = {"type": Path, "metavar": "PATH"}
@@ -204,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_setting(parser: argparse.ArgumentParser, f: dataclasses.Field, laptop: Any) -> None:
-    text = f"{f.metadata['help']} (default of preset laptop: {_shown(laptop)})"
+    text = f"{f.metadata['help']} (default of preset laptop: {as_text(laptop)})"
     if isinstance(f.default, bool):
         group = parser.add_mutually_exclusive_group()
         group.add_argument(f"--{f.name}", action="store_const", const=True, help=text)
@@ -232,46 +232,6 @@ def _mode_as_command(argv: list[str]) -> list[str]:
 def _refuse_existing(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path} is there already.", remedy="Choose another --output, or add --overwrite.")
-
-
-def _progress_line(event: Any, epochs: int) -> str:
-    left = datetime.timedelta(seconds=round((event.steps - event.step) * event.step_time))
-    return (
-        f"Epoch:[{event.epoch}/{epochs}] [{event.step}/{event.steps}]  eta: {left}  loss: {event.loss:.4f}  "
-        f"step_time: {event.step_time:.6f}  lr: {event.lr:.4f}"
-    )
-
-
-def _result_line(result: Any) -> str:
-    auc = "undefined (one class)" if result.auc is None else f"{result.auc:.5f}"
-    return f"{result.split}: AUC {auc}, log loss {result.log_loss:.5f}, rows {result.rows:,}"
-
-
-def _log(path: Path) -> Callable[[dict[str, Any]], None]:
-    """Starts a file of JSON lines and returns what appends to it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("", encoding="utf-8")
-
-    def append(line: dict[str, Any]) -> None:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-    return append
-
-
-def _counter(unit: str) -> Callable[[int, int], None] | None:
-    """A line on the terminal that counts up; nothing when nobody watches."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done: int, total: int) -> None:
-        print(f"\r{done:,} of {total:,} {unit}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
-    return show
-
-
-def _shown(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
 
 
 if __name__ == "__main__":

@@ -10,90 +10,55 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from dlrm_lib.errors import InputError
-
-
-def _option(
-    default: Any, help: str, *, choices: tuple | None = None, at_least: float | None = None, below: float | None = None
-):
-    """A field with what a person needs to set it: a sentence, and either its choices or its range."""
-    return field(default=default, metadata={"help": help, "choices": choices, "at_least": at_least, "below": below})
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _check(f: dataclasses.Field, value: Any) -> None:
-    meta = f.metadata
-    bad = None
-    if meta["choices"] and value not in meta["choices"]:
-        bad = f"one of {', '.join(meta['choices'])}"
-    elif value == ():
-        bad = "at least one number"
-    elif value is not None and not isinstance(value, str | bool):
-        values = value if isinstance(value, tuple) else (value,)
-        if meta["at_least"] is not None and not all(v >= meta["at_least"] for v in values):
-            bad = f"at least {meta['at_least']}"
-        elif meta["below"] is not None and not all(v < meta["below"] for v in values):
-            bad = f"below {meta['below']}"
-    if bad:
-        raise InputError(f"--{f.name} must be {bad}.", found=_text(value), remedy=f"{f.name}: {meta['help']}.")
-
-
-class _Section:
-    """Checks every field against its declared choices or range when a section is built."""
-
-    def __post_init__(self) -> None:
-        for f in dataclasses.fields(self):
-            _check(f, getattr(self, f.name))
+from dlrm_lib.settings import Section, as_text, option, parse
 
 
 @dataclass(frozen=True, kw_only=True)
-class SyntheticConfig(_Section):
+class SyntheticConfig(Section):
     """Synthetic raw click logs."""
 
-    rows: int = _option(1_000_000, "rows in all, spread evenly over the days", at_least=1)
-    days: int = _option(8, "day files; the last is held out for validation and test", at_least=2)
-    data_seed: int = _option(2020, "seed of the rows and of the planted signal", at_least=0)
+    rows: int = option(1_000_000, "rows in all, spread evenly over the days", at_least=1)
+    days: int = option(8, "day files; the last is held out for validation and test", at_least=2)
+    data_seed: int = option(2020, "seed of the rows and of the planted signal", at_least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreprocessConfig(_Section):
+class PreprocessConfig(Section):
     """How raw rows become numbers."""
 
-    frequency_limit: int = _option(15, "values seen fewer times share id 0; 1 keeps every value", at_least=1)
-    vocabulary_days: str = _option(
+    frequency_limit: int = option(15, "values seen fewer times share id 0; 1 keeps every value", at_least=1)
+    vocabulary_days: str = option(
         "training", "days whose rows are counted for the vocabulary", choices=("training", "all")
     )
-    numeric_rule: str = _option(
+    numeric_rule: str = option(
         "log_x_plus_2",
         "log_x_plus_2: log(max(x + 2, 1)) with missing = 0; log_x_plus_3: log(x + 3), missing and x <= -3 become 0.0",
         choices=("log_x_plus_2", "log_x_plus_3"),
     )
-    order: str = _option("shuffled", "order of the training rows", choices=("shuffled", "input"))
-    shuffle_seed: int = _option(0, "seed of the order of the training rows", at_least=0)
-    holdout_fraction: float = _option(
+    order: str = option("shuffled", "order of the training rows", choices=("shuffled", "input"))
+    shuffle_seed: int = option(0, "seed of the order of the training rows", at_least=0)
+    holdout_fraction: float = option(
         0.1, "share of the rows held out when there is only one day", at_least=0.0, below=1.0
     )
-    max_bad_fraction: float = _option(
+    max_bad_fraction: float = option(
         0.001, "stop when more than this share of lines is malformed", at_least=0.0, below=1.0
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """The network. Layer sizes exclude the input, which follows from the data and the interaction."""
 
-    embedding_dim: int = _option(16, "length of each embedding vector", at_least=1)
-    bottom_mlp_sizes: tuple[int, ...] = _option(
+    embedding_dim: int = option(16, "length of each embedding vector", at_least=1)
+    bottom_mlp_sizes: tuple[int, ...] = option(
         (64, 32, 16), "layers for numerical features; the last is embedding_dim", at_least=1
     )
-    top_mlp_sizes: tuple[int, ...] = _option((64, 32, 1), "layers after the interaction; the last is 1", at_least=1)
-    interaction_op: str = _option(
+    top_mlp_sizes: tuple[int, ...] = option((64, 32, 1), "layers after the interaction; the last is 1", at_least=1)
+    interaction_op: str = option(
         "dot", "how features meet: pairwise dot products, or concatenation", choices=("dot", "cat")
     )
 
@@ -102,37 +67,37 @@ class ModelConfig(_Section):
         if self.bottom_mlp_sizes[-1] != self.embedding_dim:
             raise InputError(
                 "The bottom MLP must end in a vector as long as an embedding.",
-                found=f"bottom_mlp_sizes {_text(self.bottom_mlp_sizes)}, embedding_dim {self.embedding_dim}",
+                found=f"bottom_mlp_sizes {as_text(self.bottom_mlp_sizes)}, embedding_dim {self.embedding_dim}",
                 remedy=f"End bottom_mlp_sizes in {self.embedding_dim}, or change embedding_dim.",
             )
         if self.top_mlp_sizes[-1] != 1:
             raise InputError(
                 "The top MLP must end in one number, the click's logit.",
-                found=f"top_mlp_sizes {_text(self.top_mlp_sizes)}",
+                found=f"top_mlp_sizes {as_text(self.top_mlp_sizes)}",
                 remedy="End top_mlp_sizes in 1.",
             )
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """How the network is trained and tested."""
 
-    batch_size: int = _option(2048, "training rows per step", at_least=1)
-    test_batch_size: int = _option(32768, "rows per evaluation batch", at_least=1)
-    epochs: int = _option(1, "passes over the training rows", at_least=0)
-    max_steps: int | None = _option(None, "stop after this many steps", at_least=1)
-    optimizer: str = _option("sgd", "update rule of the MLPs and the embeddings", choices=("sgd", "adagrad"))
-    lr: float = _option(1.0, "peak learning rate", at_least=0.0)
-    warmup_factor: int = _option(0, "warmup starts at 1 - 1/2^warmup_factor of the peak: 0 starts at zero", at_least=0)
-    warmup_steps: int = _option(100, "steps of linear warmup", at_least=0)
-    decay_start_step: int | None = _option(None, "first step of the decay; none: right after the warmup", at_least=0)
-    decay_steps: int = _option(0, "steps of quadratic decay to zero; 0: no decay", at_least=0)
-    shuffle_batch_order: bool = _option(False, "visit the training batches in a random order")
-    seed: int = _option(12345, "seed of the initial weights and of the batch order", at_least=0)
-    print_freq: int = _option(200, "steps between progress lines", at_least=1)
-    test_freq: int | None = _option(None, "steps between evaluations; none: after each epoch", at_least=1)
-    auc_threshold: float | None = _option(None, "stop once the validation AUC reaches this", at_least=0.0)
-    device: str = _option("auto", "where to train", choices=("auto", "cpu"))
+    batch_size: int = option(2048, "training rows per step", at_least=1)
+    test_batch_size: int = option(32768, "rows per evaluation batch", at_least=1)
+    epochs: int = option(1, "passes over the training rows", at_least=0)
+    max_steps: int | None = option(None, "stop after this many steps", at_least=1)
+    optimizer: str = option("sgd", "update rule of the MLPs and the embeddings", choices=("sgd", "adagrad"))
+    lr: float = option(1.0, "peak learning rate", at_least=0.0)
+    warmup_factor: int = option(0, "warmup starts at 1 - 1/2^warmup_factor of the peak: 0 starts at zero", at_least=0)
+    warmup_steps: int = option(100, "steps of linear warmup", at_least=0)
+    decay_start_step: int | None = option(None, "first step of the decay; none: right after the warmup", at_least=0)
+    decay_steps: int = option(0, "steps of quadratic decay to zero; 0: no decay", at_least=0)
+    shuffle_batch_order: bool = option(False, "visit the training batches in a random order")
+    seed: int = option(12345, "seed of the initial weights and of the batch order", at_least=0)
+    print_freq: int = option(200, "steps between progress lines", at_least=1)
+    test_freq: int | None = option(None, "steps between evaluations; none: after each epoch", at_least=1)
+    auc_threshold: float | None = option(None, "stop once the validation AUC reaches this", at_least=0.0)
+    device: str = option("auto", "where to train", choices=("auto", "cpu"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +149,7 @@ class Config:
             value = getattr(getattr(self, section), f.name)
             if section in command_sections and value != getattr(getattr(preset, section), f.name):
                 off = "no" if value is False else ""
-                changed.append(f"--{off}{f.name}" if isinstance(value, bool) else f"--{f.name}={_text(value)}")
+                changed.append(f"--{off}{f.name}" if isinstance(value, bool) else f"--{f.name}={as_text(value)}")
         return changed
 
 
@@ -224,42 +189,6 @@ def fields() -> list[tuple[str, dataclasses.Field]]:
     """Every setting as (section name, dataclass field), in reading order."""
     sections = [(f.name, f.default) for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.default)]
     return [(name, f) for name, section in sections for f in dataclasses.fields(section)]
-
-
-def parse(f: dataclasses.Field, value: Any) -> Any:
-    """Turns a flag's text or a notebook's JSON value into the field's type.
-
-    Raises:
-        InputError: the value cannot be read as that type.
-    """
-    kind = str(f.type)
-    try:
-        if value is None or (isinstance(value, str) and value.lower() == "none"):
-            if "None" not in kind:
-                raise ValueError
-            return None
-        if kind.startswith("tuple"):
-            return tuple(int(v) for v in (value.split(",") if isinstance(value, str) else value))
-        if kind.startswith("bool"):
-            return {"true": True, "false": False}[str(value).lower()]
-        if kind.startswith("int"):
-            if isinstance(value, bool) or int(value) != float(value):
-                raise ValueError
-            return int(value)
-        if kind.startswith("float"):
-            return float(value)
-        return str(value)
-    except (ValueError, TypeError, KeyError):
-        expected = {
-            "tuple": "whole numbers separated by commas",
-            "bool": "true or false",
-            "int": "a whole number",
-            "float": "a number",
-        }
-        wanted = next(text for prefix, text in expected.items() if kind.startswith(prefix))
-        raise InputError(
-            f"--{f.name} takes {wanted}.", found=value, remedy=f"{f.name}: {f.metadata['help']}."
-        ) from None
 
 
 def as_dict(section: Any) -> dict[str, Any]:

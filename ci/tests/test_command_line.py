@@ -112,7 +112,7 @@ def test_overwriting_when_asked(tmp_path, capsys):
         ([], "required: command"),
         (["trian"], "invalid choice: 'trian'"),
         (["train", "--learning_rate", "1"], "unrecognized arguments: --learning_rate"),
-        (["train", "--lr", "fast"], r"--lr takes a number[\s\S]*found: fast"),
+        (["train", "--lr", "fast"], r"--lr takes a finite number[\s\S]*found: fast"),
         (["train", "--lr=-3"], r"--lr must be at least 0"),
         (["train", "--preset", "medium"], r"no such preset[\s\S]*found: medium"),
         (["train", "--device", "tpu"], r"--device must be one of auto, cpu[\s\S]*found: tpu"),

@@ -1,0 +1,88 @@
+"""A setting: a dataclass field that knows its sentence of help and its choices or range, and checks its value."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from dlrm_lib.errors import InputError
+
+
+def option(
+    default: Any, help: str, *, choices: tuple | None = None, at_least: float | None = None, below: float | None = None
+):
+    """A field with what a person needs to set it: a sentence, and either its choices or its range."""
+    return dataclasses.field(
+        default=default, metadata={"help": help, "choices": choices, "at_least": at_least, "below": below}
+    )
+
+
+def as_text(value: Any) -> str:
+    """A value as a person types it behind a flag: `64,32,16`, `true`, `none`."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _check(f: dataclasses.Field, value: Any) -> None:
+    meta = f.metadata
+    bad = None
+    if meta["choices"] and value not in meta["choices"]:
+        bad = f"one of {', '.join(meta['choices'])}"
+    elif value == ():
+        bad = "at least one number"
+    elif value is not None and not isinstance(value, str | bool):
+        values = value if isinstance(value, tuple) else (value,)
+        if meta["at_least"] is not None and not all(v >= meta["at_least"] for v in values):
+            bad = f"at least {meta['at_least']}"
+        elif meta["below"] is not None and not all(v < meta["below"] for v in values):
+            bad = f"below {meta['below']}"
+    if bad:
+        raise InputError(f"--{f.name} must be {bad}.", found=as_text(value), remedy=f"{f.name}: {meta['help']}.")
+
+
+class Section:
+    """Checks every field against its declared choices or range when a section is built."""
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            _check(f, getattr(self, f.name))
+
+
+def parse(f: dataclasses.Field, value: Any) -> Any:
+    """Turns a flag's text or a notebook's JSON value into the field's type.
+
+    Raises:
+        InputError: the value cannot be read as that type.
+    """
+    kind = str(f.type)
+    try:
+        if value is None or (isinstance(value, str) and value.lower() == "none"):
+            if "None" not in kind:
+                raise ValueError
+            return None
+        if kind.startswith("tuple"):
+            return tuple(int(v) for v in (value.split(",") if isinstance(value, str) else value))
+        if kind.startswith("bool"):
+            return {"true": True, "false": False}[str(value).lower()]
+        if kind.startswith("int"):
+            if isinstance(value, bool) or int(value) != float(value):
+                raise ValueError
+            return int(value)
+        if kind.startswith("float"):
+            if not math.isfinite(float(value)):
+                raise ValueError
+            return float(value)
+        return str(value)
+    except (ValueError, TypeError, KeyError, OverflowError):
+        expected = {
+            "tuple": "whole numbers separated by commas",
+            "bool": "true or false",
+            "int": "a whole number",
+            "float": "a finite number",
+        }
+        wanted = next(text for prefix, text in expected.items() if kind.startswith(prefix))
+        raise InputError(
+            f"--{f.name} takes {wanted}.", found=value, remedy=f"{f.name}: {f.metadata['help']}."
+        ) from None
