@@ -59,7 +59,7 @@ def examine(folder: Path = Path()) -> list[Finding]:
             name="free disk",
             fine=free >= 2,
             found=f"{free:.0f} GiB",
-            remedy="The laptop preset writes about 1 GiB: free some space, or set another work_dir.",
+            remedy="The laptop preset writes less than 1 GiB: free some space, or set another work_dir.",
         ),
         _package("torch", "torch", "pip install torch"),
         _package("pyspark", "pyspark", "pip install -e .[spark]"),
