@@ -67,10 +67,12 @@ def auc_interval(
     Returns:
         The 2.5th and the 97.5th percentile, or None if the labels hold one class only.
     """
+    if auc(labels, scores) is None:
+        return None
     rng = np.random.default_rng(seed)
     rows = (rng.integers(len(labels), size=len(labels)) for _ in range(draws))
     found = [value for sample in rows if (value := auc(labels[sample], scores[sample])) is not None]
-    if auc(labels, scores) is None or not found:
+    if not found:  # so few rows of one class that every sample missed them
         return None
     low, high = np.percentile(found, [2.5, 97.5])
     return float(low), float(high)
