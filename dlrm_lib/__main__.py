@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from dlrm_lib.config import PRESETS, Config, as_dict, fields
-from dlrm_lib.console import counter, log_lines, progress_line, result_line
+from dlrm_lib.console import counter, log_lines, progress_bars, progress_line, result_line
 from dlrm_lib.errors import InputError, TrainingDiverged
 from dlrm_lib.settings import as_text
 
@@ -45,6 +46,18 @@ def _doctor(_: argparse.Namespace) -> None:
         raise InputError("This machine is not ready.", found=", ".join(missing), remedy="See the remedies above.")
 
 
+def _download(arguments: argparse.Namespace) -> None:
+    from dlrm_lib.download import accept_licence, download, kaggle, parse_days, terabyte
+
+    if arguments.data_set == "kaggle" and arguments.days:
+        raise InputError("--days is for terabyte.", found=arguments.days, remedy="Kaggle's rows are one file.")
+    published = kaggle() if arguments.data_set == "kaggle" else terabyte(parse_days(arguments.days or "0-23"))
+    accept_licence(published, accepted=arguments.accept_licence)
+    download(published, arguments.output)
+    source = arguments.output / published.targets[0].name if arguments.data_set == "kaggle" else arguments.output
+    print(f"next: python -m dlrm_lib preprocess --input {source}")
+
+
 def _generate(arguments: argparse.Namespace) -> None:
     from dlrm_lib.records import usable_cores
     from dlrm_lib.synthetic import generate
@@ -67,20 +80,37 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 
 def _preprocess(arguments: argparse.Namespace) -> None:
+    from dlrm_lib.features import CRITEO, RawColumns
     from dlrm_lib.preprocess import preprocess
 
     config = _config(arguments)
     _refuse_existing(arguments.output, arguments.overwrite)
-    manifest = preprocess(
-        arguments.input, arguments.output, config.preprocess, cores=arguments.cores, progress=counter("steps")
-    )
+    try:
+        manifest = preprocess(
+            arguments.input,
+            arguments.output,
+            config.preprocess,
+            columns=RawColumns.read(arguments.feature_spec) if arguments.feature_spec else CRITEO,
+            master=arguments.master,
+            cores=arguments.cores,
+            memory=arguments.memory,
+            spill=arguments.spill,
+            announce=print,
+            progress=progress_bars(),
+        )
+    except KeyboardInterrupt:
+        print("\nWhat is done is kept: the same command goes on there.", file=sys.stderr)
+        raise
     for split, rows in manifest.rows.items():
         clicks = manifest.clicks[split]
         print(f"{split:>10}: {rows:,} rows" + (f", click rate {clicks / rows:.4f}" if rows else ""))
-    ids = sum(manifest.cardinalities)
-    print(f"{'ids':>10}: {ids:,} in {len(manifest.cardinalities)} columns, the largest {max(manifest.cardinalities):,}")
-    rejected = sum(manifest.quarantined.values())
-    print(f"  rejected: {rejected:,} lines" + (f", see {arguments.output / 'quarantine'}" if rejected else ""))
+    if ids := manifest.cardinalities:
+        print(f"{'ids':>10}: {sum(ids):,} in {len(ids)} columns, the largest {max(ids):,}")
+    print(f"{'rejected':>10}: {sum(manifest.quarantined.values()):,} lines")
+    for reason, lines in manifest.quarantined.items():
+        print(f"{lines:>12,} {reason}")
+    if manifest.quarantined:
+        print(f"{'':>12} see {arguments.output / 'quarantine' / 'rejected.tsv'}")
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -130,14 +160,43 @@ def _test(arguments: argparse.Namespace) -> None:
     log_lines(arguments.log_path)({"what": "evaluation", **dataclasses.asdict(result)})
 
 
+def _cores(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
+    return int(text)
+
+
+def _memory(text: str) -> int:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([mgt])b?", text.lower())
+    if not match:
+        raise argparse.ArgumentTypeError(f"a size like 16g or 900m, not {text!r}")
+    return int(float(match[1]) * {"m": 10**6, "g": 10**9, "t": 10**12}[match[2]])
+
+
 _PATH = {"type": Path, "metavar": "PATH"}
 _OVERWRITE = ("--overwrite", {"action": "store_true", "help": "replace what is there"})
 _LOG = ("--log_path", {**_PATH, "default": Path("log.json"), "help": "JSON lines for programs"})
 _DATASET = ("--dataset", {**_PATH, "default": Path("data/encoded"), "help": "folder of an encoded data set"})
 
+_DATA_SETS = (
+    "kaggle: seven days in train.txt, 11 GB; terabyte: 24 files day_0.gz …, some 0.4 TB. The links are those that "
+    "data/README.md lists: they come from public pages, and none could be tried when this was written"
+)
+
 # command: (function, help, configuration fields that it takes, flags of its own)
 _COMMANDS: dict[str, tuple[Callable, str, tuple[str, ...], list[tuple[str, dict]]]] = {
     "doctor": (_doctor, "check this machine: what is there, what is missing, what to do", (), []),
+    "download": (
+        _download,
+        "fetch Criteo's click logs, resumed where it broke off and checked against what is published",
+        (),
+        [
+            ("data_set", {"choices": ("kaggle", "terabyte"), "help": _DATA_SETS}),
+            ("--days", {"metavar": "DAYS", "help": "terabyte: 0-3,7 for example; default: 0-23"}),
+            ("--output", {**_PATH, "default": Path("data/raw"), "help": "folder for the files (default: data/raw)"}),
+            ("--accept_licence", {"action": "store_true", "help": "say yes to Criteo's terms, which it shows"}),
+        ],
+    ),
     "generate": (
         _generate,
         "write synthetic click logs with a known best AUC",
@@ -155,7 +214,24 @@ _COMMANDS: dict[str, tuple[Callable, str, tuple[str, ...], list[tuple[str, dict]
         [
             ("--input", {**_PATH, "default": Path("data/raw"), "help": "folder of day files, or one file"}),
             ("--output", {**_PATH, "default": Path("data/encoded"), "help": "folder to make"}),
-            ("--cores", {"type": int, "help": "Spark's local cores; default: all usable cores"}),
+            (
+                "--feature_spec",
+                {**_PATH, "help": "YAML whose channel_spec names the columns; default: Criteo's 13 and 26"},
+            ),
+            (
+                "--master",
+                {"metavar": "URL", "help": "where Spark runs: spark://HOST:PORT, yarn, k8s://…; default: here"},
+            ),
+            ("--cores", {"type": _cores, "help": "tasks at a time; default: all usable cores, as far as memory goes"}),
+            (
+                "--memory",
+                {
+                    "type": _memory,
+                    "metavar": "SIZE",
+                    "help": "for all processes here, such as 16g; default: what is free",
+                },
+            ),
+            ("--spill", {**_PATH, "help": "folder for intermediate files, on a fast disk; default: beside the output"}),
             _OVERWRITE,
         ],
     ),

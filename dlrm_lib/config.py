@@ -30,7 +30,9 @@ class SyntheticConfig(Section):
 class PreprocessConfig(Section):
     """How raw rows become numbers."""
 
-    frequency_limit: int = option(15, "values seen fewer times share id 0; 1 keeps every value", at_least=1)
+    frequency_limit: int | str = option(
+        15, "values seen fewer times share id 0; 1 keeps every value; 15,3:5 means 5 in column 3", at_least=1
+    )
     vocabulary_days: str = option(
         "training", "days whose rows are counted for the vocabulary", choices=("training", "all")
     )
@@ -47,6 +49,48 @@ class PreprocessConfig(Section):
     max_bad_fraction: float = option(
         0.001, "stop when more than this share of lines is malformed", at_least=0.0, below=1.0
     )
+    strict: bool = option(False, "stop at the first malformed line")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _frequency_limits(self.frequency_limit)
+
+    def limits(self, columns: int) -> tuple[int, ...]:
+        """The frequency limit of each of so many categorical columns.
+
+        Raises:
+            InputError: ``frequency_limit`` names a column that is not there.
+        """
+        general, special = _frequency_limits(self.frequency_limit)
+        if beyond := [column for column in special if column >= columns]:
+            raise InputError(
+                f"--frequency_limit names column {beyond[0]}, but there are {columns} categorical columns.",
+                found=self.frequency_limit,
+                remedy="Columns are counted from 0.",
+            )
+        return tuple(special.get(column, general) for column in range(columns))
+
+
+def _frequency_limits(setting: int | str) -> tuple[int, dict[int, int]]:
+    """The general limit, and those of columns that have their own: ``15,3:5`` is 15, and 5 in column 3."""
+    if isinstance(setting, int):
+        return setting, {}
+    special: dict[int, int] = {}
+    general, *pairs = setting.split(",")
+    try:
+        for column, limit in (pair.split(":") for pair in pairs):
+            if int(column) in special or int(column) < 0:
+                raise ValueError
+            special[int(column)] = int(limit)
+        if min(int(general), *special.values(), 1) < 1:
+            raise ValueError
+    except ValueError:
+        raise InputError(
+            "--frequency_limit takes a whole number from 1 on, and after it perhaps limits of single columns.",
+            found=setting,
+            remedy="15,3:5 means 15, but 5 in column 3; columns are counted from 0, each named once.",
+        ) from None
+    return int(general), special
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,3 +46,35 @@ def counter(unit: str) -> Callable[[int, int], None] | None:
         print(f"\r{done:,} of {total:,} {unit}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
     return show
+
+
+def progress_bars(*, quiet: bool = False) -> Callable[[str, int, int], None] | None:
+    """One bar after the other, in a notebook or on a terminal: done of total, time taken and left, rate.
+
+    Args:
+        quiet: Show nothing; neither is anything shown where the output is neither of the two.
+
+    Returns:
+        What to call with (phase, done, in all), or None.
+    """
+    from tqdm.auto import tqdm
+
+    if quiet or not (_in_notebook() or sys.stderr.isatty()):
+        return None
+    bars: dict[str, tqdm] = {}
+
+    def show(phase: str, done: int, total: int) -> None:
+        bar = bars.get(phase)
+        if bar is None or bar.n > done:
+            unit = " columns" if phase == "counting" else " rows"
+            bar = bars[phase] = tqdm(desc=f"{phase:>10}", total=total, unit=unit, unit_scale=True, mininterval=0)
+        bar.update(done - bar.n)
+        if done == total:
+            bar.close()
+
+    return show
+
+
+def _in_notebook() -> bool:
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return type(shell).__name__ == "ZMQInteractiveShell"

@@ -29,6 +29,31 @@ class RawColumns:
         """Fields in a well-formed line, the label included."""
         return 1 + self.numerical + self.categorical
 
+    @classmethod
+    def read(cls, path: Path) -> RawColumns:
+        """Reads how many columns there are from the ``channel_spec`` of a ``feature_spec.yaml``.
+
+        Its lists ``numerical`` and ``categorical`` name the columns in the order of the fields; cardinalities and files
+        need not be there yet.
+
+        Raises:
+            InputError: the file is absent or is not such a specification.
+        """
+        try:
+            channels = yaml.safe_load(path.read_text(encoding="utf-8"))["channel_spec"]
+            names = [channels.get(kind) or [] for kind in ("numerical", "categorical")]
+            if not all(isinstance(of, list) for of in names) or not any(names):
+                raise ValueError("no list of numerical or categorical columns")
+        except OSError as error:
+            raise InputError(f"{path} cannot be read.", found=error.strerror) from None
+        except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+            raise InputError(
+                f"{path} is not a feature specification.",
+                found=f"{type(error).__name__}: {error}".splitlines()[0],
+                remedy="channel_spec: {numerical: [a, b], categorical: [c, d, e]} means 2 integers and 3 tokens.",
+            ) from None
+        return cls(numerical=len(names[0]), categorical=len(names[1]))
+
 
 CRITEO = RawColumns()
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import CRITEO, RawColumns
-from dlrm_lib.preprocess.rows import parse
-from dlrm_lib.preprocess.source import Range, UnreadableFile, chunks, cut, source_files
+from dlrm_lib.preprocess.rows import Parser, Rows, parse
+from dlrm_lib.preprocess.source import Range, chunks, cut, source_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,11 +42,7 @@ def read_raw(source: Path, rows: int = 20_000, *, columns: RawColumns = CRITEO) 
     files = source_files(source)
     one = len(files) == 1
     pieces = cut(files, max(1, -(-files[0].stat().st_size // STRETCHES)) if one else sys.maxsize)
-    try:
-        tables = [_first(piece, rows, columns) for piece in pieces]
-    except UnreadableFile as error:
-        raise InputError(f"{source} cannot be read.", found=error) from None
-    table = pd.concat(tables, ignore_index=True)
+    table = pd.concat([_first(piece, rows, columns) for piece in pieces], ignore_index=True)
     if table.empty:
         raise InputError(f"{source} holds no row.", remedy="Is it a click log: label, integers, tokens between tabs?")
     if one:  # A compressed file is one piece: its tenths are counted in rows.
@@ -57,23 +53,20 @@ def read_raw(source: Path, rows: int = 20_000, *, columns: RawColumns = CRITEO) 
 def _first(piece: Range, rows: int, columns: RawColumns) -> pd.DataFrame:
     import pandas as pd
 
-    read, tables = 0, []
-    for chunk in chunks(piece):
-        tables.append(_table(chunk, columns).assign(part=piece.number))
+    read, tables, parser = 0, [], Parser(columns)
+    for data, size in chunks(piece):
+        tables.append(_table(parser.parse(data, size)).assign(part=piece.number))
         read += len(tables[-1])
         if read >= rows:
             break
-    return pd.concat(tables or [_table(b"", columns)], ignore_index=True).head(rows)
+    return pd.concat(tables or [_table(parse(b"", columns))], ignore_index=True).head(rows)
 
 
-def _table(chunk: bytes, columns: RawColumns) -> pd.DataFrame:
+def _table(rows: Rows) -> pd.DataFrame:
     import pandas as pd
 
-    parsed = parse(chunk, columns)
-    integers = np.where(parsed.missing, np.nan, parsed.integer)
-    fields = {"part": 0, "label": parsed.label}
+    integers = np.where(rows.missing, np.nan, rows.integer)
+    fields = {"part": 0, "label": rows.label.copy()}
     fields |= {f"I{i}": values for i, values in enumerate(integers.T, 1)}
-    for j, (start, length) in enumerate(zip(parsed.start, parsed.length, strict=True), 1):
-        places = zip(start.tolist(), (start + length).tolist(), strict=True)
-        fields[f"C{j}"] = pd.array([chunk[first:end].decode() for first, end in places], dtype="str")
+    fields |= {f"C{j + 1}": pd.array(rows.tokens(j).strings().to_pylist(), dtype="str") for j in range(len(rows.keys))}
     return pd.DataFrame(fields)

@@ -58,6 +58,8 @@ def parse(f: dataclasses.Field, value: Any) -> Any:
     """
     kind = str(f.type)
     try:
+        if kind == "int | str":
+            return int(value) if str(value).strip().lstrip("-").isdigit() else str(value)
         if value is None or (isinstance(value, str) and value.lower() == "none"):
             if "None" not in kind:
                 raise ValueError

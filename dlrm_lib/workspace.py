@@ -9,8 +9,9 @@ import json
 from pathlib import Path
 
 from dlrm_lib.config import Config, as_dict
-from dlrm_lib.dataset import MANIFEST, EncodedDataset, Manifest
+from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
+from dlrm_lib.manifest import MANIFEST, Manifest
 from dlrm_lib.records import usable_cores
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from dlrm_lib.config import PreprocessConfig, as_dict, digest
-from dlrm_lib.dataset import EncodedDataset, Manifest
+from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.features import SPLITS, FeatureSpec
+from dlrm_lib.manifest import Manifest
 
 CARDINALITIES = (3, 7, 200, 40_000)
 

@@ -113,11 +113,14 @@ def encode(days: list[Path], config, columns) -> Expected:
         order = sorted(range(len(train)), key=lambda i: (splitmix64(config.shuffle_seed, i), i))
         splits["train"] = [train[i] for i in order]
 
+    general, *special = str(config.frequency_limit).split(",")
+    limits = dict.fromkeys(range(columns.categorical), int(general))
+    limits |= {int(column): int(limit) for column, limit in (pair.split(":") for pair in special)}
     vocabularies = []
     for column in range(columns.categorical):
         counted = rows if config.vocabulary_days == "all" else train
         counts = Counter(row.tokens[column] for row in counted if row.tokens[column])
-        kept = [(value, count) for value, count in counts.items() if count >= config.frequency_limit]
+        kept = [(value, count) for value, count in counts.items() if count >= limits[column]]
         kept.sort(key=lambda pair: (-pair[1], pair[0].encode()))
         vocabularies.append([(value, count, i) for i, (value, count) in enumerate(kept, start=1)])
     ids = [{value: i for value, _, i in vocabulary} for vocabulary in vocabularies]

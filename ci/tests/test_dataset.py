@@ -9,9 +9,10 @@ import pytest
 import yaml
 from encoded import CARDINALITIES, random_dataset
 
-from dlrm_lib.dataset import EncodedDataset, Manifest
+from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec, category_dtype
+from dlrm_lib.manifest import Manifest
 
 
 @pytest.fixture

@@ -7,11 +7,13 @@ import gzip
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import oracle_preprocess as oracle
@@ -22,10 +24,12 @@ from dlrm_lib.config import PreprocessConfig, as_dict
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import CRITEO, RawColumns
-from dlrm_lib.preprocess import pipeline, preprocess, session, shuffle, source_files
+from dlrm_lib.preprocess import pipeline, plan, preprocess, session, shuffle, source_files
+from dlrm_lib.preprocess.jobs import Jobs
 
 SMALL = RawColumns(numerical=2, categorical=3)
 LENIENT = PreprocessConfig(frequency_limit=2, max_bad_fraction=0.9)
+OTHER = PreprocessConfig(frequency_limit=1, max_bad_fraction=0.9)
 
 # What breaks readers of click logs: hashes that look like numbers, and every way to be malformed.
 DAY_0 = (
@@ -96,7 +100,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def check(source: Path, output: Path, config: PreprocessConfig, columns: RawColumns = SMALL, **options: int) -> None:
+def check(source: Path, output: Path, config: PreprocessConfig, columns: RawColumns = SMALL, **options: Any) -> None:
     """Encodes and compares everything with the oracle."""
     manifest = preprocess(source, output, config, columns=columns, **options)
     expected = oracle.encode(source_files(source), config, columns)
@@ -144,7 +148,7 @@ def test_bytes_do_not_depend_on_cores_partitions_parts_or_buckets(
         assert files_of(tmp_path / "out") == expected
     with monkeypatch.context() as patch:
         patch.setattr(shuffle, "_BUCKET_ROWS", 4)
-        patch.setattr(pipeline, "Job", partial(pipeline.Job, part_rows=1))
+        patch.setattr(pipeline, "Job", partial(pipeline.Job, part_rows=1, bin_tokens=4))
         preprocess(source, tmp_path / "out", LENIENT, columns=SMALL, partitions=5)
         assert files_of(tmp_path / "out") == expected
     for cores in (1, 3):
@@ -153,6 +157,8 @@ def test_bytes_do_not_depend_on_cores_partitions_parts_or_buckets(
         for partitions in (1, 3):
             preprocess(source, tmp_path / "out", LENIENT, columns=SMALL, partitions=partitions)
             assert files_of(tmp_path / "out") == expected
+    session.spark_session().stop()
+    session.spark_session(2)
     assert str(tmp_path) not in str(expected)
 
 
@@ -291,7 +297,7 @@ def test_sources_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "zero.tsv").write_bytes(b"")
     assert "zero.tsv holds no rows" in text_of_error(tmp_path / "zero.tsv", out)
     broken = write_days(tmp_path / "broken", GOOD, gzip.compress(GOOD * 1000)[:-20])
-    assert "day_1.gz cannot be read as text" in text_of_error(broken, out)
+    assert "day_1.gz holds damaged gzip data" in text_of_error(broken, out)
 
     def refuse(self: Path, *_: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -323,30 +329,198 @@ def test_what_the_output_may_replace(days: Path, tmp_path: Path) -> None:
     assert files_of(tmp_path / "empty") != before
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 4, 5])
-def test_a_failure_leaves_what_was_there(days: Path, tmp_path: Path, step: int) -> None:
+PHASES = ["reading", "counting", "encoding", "sorting"]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("at", ["start", "end"])
+def test_a_run_that_ends_before_its_time_is_gone_on_with(days: Path, tmp_path: Path, phase: str, at: str) -> None:
+    expected = tmp_path / "expected"
+    preprocess(days, expected, LENIENT, columns=SMALL)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.json").write_text("an older data set")
 
-    def fail(done: int, total: int) -> None:
-        assert total == 5
-        if done == step:
+    def interrupt(now: str, done: int, total: int) -> None:
+        if now == phase and (done == total or at == "start"):
+            raise KeyboardInterrupt
+
+    for output in (tmp_path / "out", tmp_path / "new" / "out"):
+        with pytest.raises(KeyboardInterrupt):
+            preprocess(days, output, LENIENT, columns=SMALL, progress=interrupt)
+        assert len([path for path in output.parent.iterdir() if "partial" in path.name]) == 1
+    assert files_of(tmp_path / "out") == {"manifest.json": b"an older data set"}
+    assert not (tmp_path / "new" / "out").exists()
+    said: list[str] = []
+    preprocess(days, tmp_path / "new" / "out", LENIENT, columns=SMALL, announce=said.append)
+    assert sum("going on" in sentence for sentence in said) == 1
+    assert files_of(tmp_path / "new" / "out") == files_of(expected)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["out"]
+    # Other settings: what is there is of no use to them.
+    said.clear()
+    preprocess(days, tmp_path / "out", OTHER, columns=SMALL, announce=said.append)
+    assert ["removed" in sentence for sentence in said] == [True, False]
+    preprocess(days, tmp_path / "other", OTHER, columns=SMALL)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "other")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["expected", "new", "other", "out", "raw"]
+
+
+def test_what_is_done_is_not_done_again(days: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    phases: list[str] = []
+
+    def interrupt(now: str, done: int, total: int) -> None:
+        if now == "encoding" and done == total:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=fail)
+        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=interrupt)
+    wait = Jobs._wait
+
+    def watched(self: Jobs, action: Any, look: Any, phase: str) -> Any:
+        phases.append(phase)
+        return wait(self, action, look, phase)
+
+    monkeypatch.setattr(Jobs, "_wait", watched)
+    shown: list[tuple[str, int, int]] = []
+    preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=lambda *now: shown.append(now))
+    assert phases == ["sorting"]
+    assert [name for name in dict.fromkeys(name for name, _, _ in shown)] == PHASES
+    for phase in PHASES:
+        of_phase = [(done, total) for name, done, total in shown if name == phase]
+        assert of_phase == sorted(of_phase)
+        assert of_phase[-1][0] == of_phase[-1][1] > 0
+
+
+def test_raw_rows_that_changed_are_read_again(tmp_path: Path) -> None:
+    source = write_days(tmp_path / "raw", DAY_1, DAY_1)
+
+    def interrupt(now: str, done: int, total: int) -> None:
+        if now == "counting":
+            raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        preprocess(days, tmp_path / "new" / "out", LENIENT, columns=SMALL, progress=fail)
-    assert files_of(tmp_path / "out") == {"manifest.json": b"an older data set"}
-    assert list((tmp_path / "new").iterdir()) == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "out", "raw"]
+        preprocess(source, tmp_path / "out", LENIENT, columns=SMALL, progress=interrupt)
+    (source / "day_0").write_bytes(DAY_1.replace(b"tie1", b"tie9"))  # as many bytes
+    check(source, tmp_path / "out", LENIENT)
+
+
+def test_no_two_runs_make_the_same_data_set(days: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def again(now: str, done: int, total: int) -> None:
+        if now == "counting":
+            said.append(text_of_error(days, tmp_path / "out"))
+
+    preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=again)
+    assert said
+    assert all("Another run is making" in text for text in said)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
+
+
+def test_spills_go_where_they_are_told(days: Path, tmp_path: Path) -> None:
+    def interrupt(now: str, done: int, total: int) -> None:
+        if now == "encoding":
+            raise KeyboardInterrupt
+
+    (tmp_path / "fast").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, spill=tmp_path / "fast", progress=interrupt)
+    (partial,) = (tmp_path / "fast").iterdir()
+    assert any(path.suffix == ".rows" for path in (partial / "work").iterdir())
+    assert [path.name for path in (tmp_path / partial.name).iterdir()] == ["data"]
+    check(days, tmp_path / "out", LENIENT, spill=tmp_path / "fast")
+    assert list((tmp_path / "fast").iterdir()) == []
+
+
+def test_a_disk_that_is_too_small_is_noticed_before_the_start(
+    days: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    text = text_of_error(days, tmp_path / "out")
+    assert f"The disk of {tmp_path} has too little space" in text
+    assert "0.00 GB free" in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["raw"]
+
+
+def test_memory_that_is_too_small_is_noticed_before_the_start(
+    days: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "available_memory", lambda: 1_200_000_000)
+    assert "2 tasks at a time need about 1.6 GB of memory" in text_of_error(days, tmp_path / "out")
+    assert "--cores 1" in text_of_error(days, tmp_path / "out")
+    monkeypatch.setattr(plan, "available_memory", lambda: 200_000_000)
+    assert "Close other programs" in text_of_error(days, tmp_path / "out")
+    check(days, tmp_path / "out", LENIENT, memory=2_000_000_000)
+
+
+def test_as_many_tasks_as_memory_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    gb = 10**9
+    assert [plan.fitting_tasks(memory, 4) for memory in (0, gb, 2 * gb, 100 * gb)] == [1, 1, 2, 4]
+    monkeypatch.setattr(plan, "available_memory", lambda: 2 * gb)
+    assert plan.fitting_tasks(None, 4) == 2
+    monkeypatch.setattr(plan, "available_memory", lambda: None)
+    assert plan.fitting_tasks(None, 4) == 4
+
+
+@pytest.mark.parametrize("phase", ["reading", "encoding", "sorting"])
+def test_a_full_disk_says_so_and_is_gone_on_with(days: Path, tmp_path: Path, phase: str) -> None:
+    """A device that is always full stands where a task writes."""
+    (tmp_path / "out").mkdir()
+
+    def interrupt(now: str, done: int, total: int) -> None:
+        if now == phase:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, partitions=1, progress=interrupt)
+    (partial,) = (path for path in tmp_path.iterdir() if "partial" in path.name)
+    name = {
+        "reading": "work/1-0.tokens",
+        "encoding": "work/1-0.dealt",
+        "sorting": "work/dealt.npy",
+    }[phase]
+    for done in (partial / "work" / "done").glob(f"{phase}-*"):
+        done.unlink()
+    (partial / name).unlink(missing_ok=True)
+    (partial / name).symlink_to("/dev/full")
+    with pytest.raises(InputError) as error:
+        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, partitions=1)
+    assert f"{partial} cannot be written" in str(error.value)
+    assert "No space left on device" in str(error.value)
+    (partial / name).unlink()
+    check(days, tmp_path / "out", LENIENT, partitions=1)
+
+
+def test_strict_stops_at_the_first_bad_line(tmp_path: Path) -> None:
+    strict = dataclasses.replace(LENIENT, strict=True)
+    source = write_days(tmp_path / "raw", GOOD * 999 + b"0\t5\tx\ta\tb\tc\n" + GOOD * 9, GOOD * 50)
+    for partitions in (1, 7):
+        with pytest.raises(InputError) as error:
+            preprocess(source, tmp_path / "out", strict, columns=SMALL, partitions=partitions)
+        assert str(error.value).splitlines() == [
+            f"{source / 'day_0'}, line 1000: not an integer.",
+            "  found: 0\\t5\\tx\\ta\\tb\\tc",
+            "  remedy: Mend the line, or leave out --strict.",
+        ]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["raw"]
+    (source / "day_0").write_bytes(b"label\ti1\ti2\tc1\tc2\tc3\n" + GOOD)
+    assert "header line" in text_of_error(source, tmp_path / "out", strict)
+    (source / "day_0").write_bytes(GOOD * 3)
+    check(source, tmp_path / "out", strict)
+
+
+def test_columns_may_have_limits_of_their_own(days: Path, tmp_path: Path) -> None:
+    check(days, tmp_path / "out", dataclasses.replace(LENIENT, frequency_limit="3,0:1,2:50"))
+    assert "names column 3" in text_of_error(
+        days, tmp_path / "bad", dataclasses.replace(LENIENT, frequency_limit="3,3:1")
+    )
 
 
 def test_workers_do_without_torch() -> None:
     def modules(_: int) -> tuple[bool, bool]:
         import sys
 
-        return "torch" in sys.modules, "dlrm_lib.preprocess.tasks" in sys.modules
+        return "torch" in sys.modules, "dlrm_lib.preprocess.writing" in sys.modules
 
     spark = session.spark_session().sparkContext
     assert spark.parallelize(range(2), 2).map(modules).collect() == [(False, True)] * 2

@@ -83,7 +83,7 @@ def test_files_without_rows_or_broken_ones_are_named(tmp_path):
         read_raw(write(tmp_path / "empty", b""), columns=SMALL)
     broken = tmp_path / "broken.gz"
     broken.write_bytes(gzip.compress(lines(1000))[:-20])
-    with pytest.raises(InputError, match=r"broken\.gz cannot be read"):
+    with pytest.raises(InputError, match=r"broken\.gz holds damaged gzip data"):
         read_raw(broken, columns=SMALL)
     with pytest.raises(InputError, match="does not exist"):
         read_raw(tmp_path / "nothing", columns=SMALL)

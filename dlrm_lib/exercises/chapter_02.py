@@ -95,17 +95,12 @@ def give_ids(counts, limit):
 
 
 def _ranked(counts: dict[str, int], limit: int) -> dict[str, int]:
-    from dlrm_lib.preprocess.vocabulary import Dictionary, rank
+    from dlrm_lib.preprocess.tokens import Tokens
+    from dlrm_lib.preprocess.vocabulary import rank
 
-    tokens = [token.encode() for token in counts]
-    length = np.array([len(token) for token in tokens], np.int32)
-    start = (np.cumsum(length) - length).astype(np.int32)
-    dictionary = Dictionary()
-    codes = dictionary.codes(np.frombuffer(b"".join(tokens), np.uint8), start, length)
-    total = np.zeros(dictionary.size + 1, np.int64)
-    total[codes] = list(counts.values())
-    id_of, _ = rank(dictionary, total, limit)
-    return dict(zip(counts, id_of[codes].tolist(), strict=True))
+    tokens = Tokens.of([token.encode() for token in counts])
+    id_of, _ = rank(tokens, np.array([*counts.values()], np.int64), limit)
+    return dict(zip(counts, id_of.tolist(), strict=True))
 
 
 def _by_count(answer: Callable) -> str | None:

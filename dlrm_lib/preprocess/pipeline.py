@@ -1,44 +1,47 @@
 """Raw rows to an encoded data set: the plan that Spark carries out.
 
-1. Cut the files into byte ranges. A task parses the lines that start in its range, numbers the tokens of each column
-   with a dictionary of its own and spills the rows as codes. Rows never enter Java.
-2. Count the codes of the rows that make the vocabulary. Spark shuffles the counts by column, one blob per task and
-   column; a task per column adds them up, ranks the values, and gives every dictionary its ids.
-3. Now that all row numbers and vocabularies are known, replace codes by ids: an array look-up. Held-out rows go
-   straight to their place in the output; training rows are dealt into buckets, and each bucket is sorted into its
-   place.
+1. **Reading.** The files are cut into byte ranges. A task parses the lines that start in its range, numbers the tokens
+   of each column with a dictionary of its own and spills the rows as codes. Rows never enter Java.
+2. **Counting.** Spark shuffles the counts of all dictionaries by column; tasks add them up, rank the values, and give
+   every dictionary its ids.
+3. **Encoding.** Now that all row numbers and vocabularies are known, codes are replaced by ids: an array look-up.
+   Held-out rows go straight to their place in the output; training rows are dealt into buckets.
+4. **Sorting.** Each bucket is sorted into its place.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pyspark import SparkContext
+from pyspark import RDD
 
+import dlrm_lib
 from dlrm_lib.config import PreprocessConfig, as_dict, digest
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import CRITEO, SPLITS, FeatureSpec, RawColumns
-from dlrm_lib.files import new_folder
-from dlrm_lib.preprocess import quarantine, tasks
+from dlrm_lib.manifest import MANIFEST, Manifest
+from dlrm_lib.preprocess import quarantine
+from dlrm_lib.preprocess.cluster import check_workers
+from dlrm_lib.preprocess.counting import Ranked, Share, bins, count_part, merge_bin, rank_column
+from dlrm_lib.preprocess.job import Job
+from dlrm_lib.preprocess.jobs import Jobs
+from dlrm_lib.preprocess.plan import Plan, check_plan, fitting_tasks, make_plan
+from dlrm_lib.preprocess.reading import read_range
 from dlrm_lib.preprocess.session import spark_session
 from dlrm_lib.preprocess.shuffle import bucket_bits
 from dlrm_lib.preprocess.source import cut, sha256, source_files
 from dlrm_lib.preprocess.spill import Part
-from dlrm_lib.preprocess.tasks import Job, Layout
+from dlrm_lib.preprocess.unfinished import Unfinished, boot
+from dlrm_lib.preprocess.writing import DEALT, Layout, encode_part, reserve, sort_bucket
+from dlrm_lib.records import usable_cores
 
-if TYPE_CHECKING:
-    from dlrm_lib.dataset import Manifest
-
-_RANGE_BYTES = 64 << 20
-_STEPS = 5
+_LEAST_RANGE, _MOST_RANGE, _RANGES = 4 << 20, 128 << 20, 32  # bytes, bytes, number
+_LEAST_BINS = 8
 
 
 def preprocess(
@@ -47,93 +50,125 @@ def preprocess(
     config: PreprocessConfig,
     *,
     columns: RawColumns = CRITEO,
+    master: str | None = None,
     cores: int | None = None,
+    memory: int | None = None,
     partitions: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    spill: str | Path | None = None,
+    announce: Callable[[str], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Manifest:
     """Encodes raw rows. The bytes depend on the rows, the columns and the configuration alone.
 
     All days but the last are training rows; of the last day's accepted rows the first half (``n // 2``) is test, the
     rest validation. With one file or one day, the last ``round(n * holdout_fraction)`` accepted rows play the last day.
 
+    A run that ends before its time, killed or by an error that is not an ``InputError``, leaves a folder
+    ``OUTPUT.partial-…``. The same call goes on where it was; a call for other rows or settings removes it.
+
     Args:
         source: A folder with ``day_0`` ... ``day_{n-1}`` (or ``.gz``), or one file (or ``.gz``) in time order.
         output: The folder to make. A data set that is there is replaced once the new one is whole.
         config: How to encode.
         columns: How many integers and tokens a row has.
-        cores: Tasks at a time, if Spark is not running yet; by default one per usable core.
-        partitions: Into about how many ranges to cut the source; by default by size and cores.
-        progress: Called with (steps done, steps in all).
+        master: Where Spark runs, if it is not running yet: by default on this machine; else a master's URL.
+        cores: Tasks at a time, if Spark is not running yet; by default one per usable core, as far as memory goes.
+        memory: Bytes that all processes on this machine may take together; by default what is available.
+        partitions: Into about how many ranges to cut the source; by default by its size.
+        spill: Folder for intermediate files; by default beside the output.
+        announce: Called with a sentence: what the run needs, and what it found of earlier ones.
+        progress: Called with (phase, done, in all); the phases are ``reading``, ``encoding`` and ``sorting``, in rows
+            (while reading, the rows in all are estimated), and ``counting``, in columns.
 
     Returns:
         The manifest. The rejected lines are in ``quarantine/rejected.tsv``: file, line number, reason, the line.
 
     Raises:
-        InputError: nothing to read, too many malformed lines, an output that is something else, or no Java.
+        InputError: nothing to read, too many malformed lines (or one, if ``strict``), too little disk or memory, an
+            output that is something else, another run making the same data set, or no Java.
     """
-    from dlrm_lib.dataset import Manifest  # here, because it imports torch and workers import this module
-
     source, output = Path(source).absolute(), Path(output).absolute()
     files = source_files(source)
+    config.limits(columns.categorical)
     _check_output(output, source)
-    steps = iter(range(1, _STEPS + 1))
-
-    def finished() -> None:
-        if progress:
-            progress(next(steps), _STEPS)
-
-    spark = spark_session(cores).sparkContext
-    with new_folder(output) as folder:
-        job = Job(folder=folder, work=folder / "work", columns=columns, config=config)
-        for name in ("work", "vocabulary", "quarantine", *SPLITS):
-            (folder / name).mkdir()
-        hashes = _run(spark, sha256, [(path,) for path in files])
-        finished()
-        parts = _parse(spark, job, files, partitions)
-        quarantined = quarantine.collect(job, files, parts)
-        train, test, validation = _split(parts, len(files), config.holdout_fraction)
-        finished()
-        counted = train if config.vocabulary_days == "training" else train + test + validation
-        cardinalities, vocabulary = _make_vocabularies(spark, job, parts, counted)
-        finished()
-        spec = FeatureSpec(numerical=columns.numerical, cardinalities=cardinalities)
-        layout = Layout(
-            train=train,
-            test=test,
-            validation=validation,
-            first_row=_starts(part.rows for part in parts),
-            first_code=tuple(_starts(part.sizes[j] + 1 for part in parts) for j in range(columns.categorical)),
-            category_dtypes=spec.category_dtypes,
-            bucket_bits=bucket_bits(train),
-        )
-        _reserve(folder, layout, columns.numerical)
-        encoded = _run(spark, partial(tasks.encode_part, job, layout), list(enumerate(parts)))
-        finished()
-        if config.order == "shuffled":
-            _sort(spark, job, layout, parts, np.stack([counts for _, counts in encoded]))
-        finished()
-        shutil.rmtree(job.work)
-        spec.write(folder / "feature_spec.yaml")
-        manifest = Manifest(
-            config=as_dict(config),
-            source=[
-                {"name": path.name, "bytes": path.stat().st_size, "sha256": sha}
-                for path, sha in zip(files, hashes, strict=True)
-            ],
-            rows={split: getattr(layout, split) for split in SPLITS},
-            clicks={split: sum(clicks[split] for clicks, _ in encoded) for split in SPLITS},
-            quarantined=quarantined,
-            cardinalities=list(cardinalities),
-            vocabulary=vocabulary,
-        )
-        manifest.write(folder)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    say = announce or (lambda sentence: None)
+    unfinished = Unfinished(output, _identity(files, columns, config, partitions), Path(spill) if spill else None)
+    with unfinished.alone() as resumed:
+        for path in unfinished.clear_others():
+            say(f"removed {path}: left by an unfinished run of other rows or settings")
+        if not (unfinished.data / MANIFEST).exists():
+            if cores is None and master is None:
+                cores = fitting_tasks(memory, usable_cores())
+            spark = spark_session(cores, master).sparkContext
+            here = spark.master.startswith("local")
+            if not here:
+                check_workers(spark, unfinished.data, unfinished.work, source=source)
+            plan = make_plan(files, columns, spark.defaultParallelism)
+            say(str(plan))
+            if resumed:
+                say(f"going on with what is in {unfinished.data.parent}")
+            check_plan(plan, unfinished.data, unfinished.work, cores=spark.defaultParallelism, here=here, memory=memory)
+            job = Job(folder=unfinished.data, work=unfinished.work, columns=columns, config=config)
+            _make(Jobs(spark, job.work / "done", progress), job, files, partitions, plan)
+        manifest = Manifest.read(unfinished.data)
+        unfinished.finish()
     return manifest
+
+
+def _identity(files: list[Path], columns: RawColumns, config: PreprocessConfig, partitions: int | None) -> str:
+    """Stands for all that decides what tasks leave on disk."""
+    stats = [path.stat() for path in files]
+    return digest(
+        {
+            "library": dlrm_lib.__version__,
+            "files": [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in zip(files, stats, strict=True)],
+            "columns": [columns.numerical, columns.categorical],
+            "config": as_dict(config),
+            "partitions": partitions,
+            "boot": boot(),
+        }
+    )
+
+
+def _make(jobs: Jobs, job: Job, files: list[Path], partitions: int | None, plan: Plan) -> None:
+    """Makes the data set in ``job.folder``, the manifest last."""
+    for name in ("vocabulary", "quarantine", *SPLITS):
+        (job.folder / name).mkdir(exist_ok=True)
+    hashes, parts = _read(jobs, job, files, partitions, plan)
+    quarantined = quarantine.collect(job, files, parts)
+    rows = sum(part.rows for part in parts)
+    train, test, validation = _split(parts, len(files), job.config.holdout_fraction)
+    counted = train if job.config.vocabulary_days == "training" else rows
+    ranked, shares = _count(jobs, job, parts, counted)
+    spec = FeatureSpec(numerical=job.columns.numerical, cardinalities=tuple(column.cardinality for column in ranked))
+    layout = Layout(
+        train=train,
+        test=test,
+        validation=validation,
+        spec=spec,
+        shares=shares,
+        parts=len(parts),
+        bucket_bits=bucket_bits(train),
+    )
+    clicks = _write(jobs, job, layout, parts)
+    spec.write(job.folder / "feature_spec.yaml")
+    Manifest(
+        config=as_dict(job.config),
+        source=[
+            {"name": path.name, "bytes": path.stat().st_size, "sha256": sha}
+            for path, sha in zip(files, hashes, strict=True)
+        ],
+        rows={split: getattr(layout, split) for split in SPLITS},
+        clicks=clicks,
+        quarantined=quarantined,
+        cardinalities=list(spec.cardinalities),
+        vocabulary=digest([column.digest for column in ranked]),
+    ).write(job.folder)
 
 
 def _check_output(output: Path, source: Path) -> None:
     """Refuses to replace anything but a data set or an empty folder."""
-    from dlrm_lib.dataset import MANIFEST
-
     remedy = "Name a folder that does not exist yet, or an encoded data set to replace."
     if source.resolve().is_relative_to(output.resolve()):
         raise InputError(f"{output} holds the raw rows: it cannot be the output.", remedy=remedy)
@@ -147,37 +182,26 @@ def _check_output(output: Path, source: Path) -> None:
         raise InputError(f"{above} cannot be written to.", remedy="Choose another output, or change its permissions.")
 
 
-def _run(spark: SparkContext, task: Callable, arguments: list[tuple]) -> list[Any]:
-    """Runs a task for each tuple of arguments; the results in the same order."""
-    return _wait(spark, lambda: spark.parallelize(arguments, len(arguments)).map(lambda each: task(*each)).collect())
+def _read(jobs: Jobs, job: Job, files: list[Path], partitions: int | None, plan: Plan) -> tuple[list[str], list[Part]]:
+    """The files' hashes and the parts. Each file's hash is taken while its ranges are read, so that it is read once."""
+    if partitions:
+        most = max(1, -(-plan.bytes // partitions))
+    else:
+        most = min(max(plan.bytes // _RANGES, _LEAST_RANGE), _MOST_RANGE)
+    calls: list[Callable[[], str | list[Part]]] = []
+    file = -1
+    for piece in cut(files, most):
+        if piece.file != file:
+            file = piece.file
+            calls.append(partial(sha256, piece.path))
+        calls.append(partial(read_range, job, piece))
 
+    def rows(_: int, result: str | list[Part]) -> int:
+        return 0 if isinstance(result, str) else sum(part.rows for part in result)
 
-def _wait(spark: SparkContext, action: Callable[[], list[Any]]) -> list[Any]:
-    """Does what calls Java in another thread, so that Ctrl-C finds this one outside any such call.
-
-    pyspark's handler of Ctrl-C calls Java too, which garbles the answer to a call that is under way in the same thread.
-    """
-    with ThreadPoolExecutor(1) as thread:
-        try:
-            return thread.submit(action).result()
-        except KeyboardInterrupt:
-            spark.cancelAllJobs()
-            raise
-
-
-def _parse(spark: SparkContext, job: Job, files: list[Path], partitions: int | None) -> list[Part]:
-    size = sum(path.stat().st_size for path in files)
-    pieces = partitions or max(2 * spark.defaultParallelism, -(-size // _RANGE_BYTES))
-    ranges = cut(files, max(1, -(-size // pieces)))
-    results = _run(spark, partial(tasks.parse_range, job), [(piece,) for piece in ranges])
-    for piece, result in zip(ranges, results, strict=True):
-        if isinstance(result, str):
-            raise InputError(
-                f"{piece.path} cannot be read as text.",
-                found=result,
-                remedy="Fetch the file again, or compress it again.",
-            )
-    return [part for result in results for part in result]
+    results = jobs.run("reading", calls, rows, plan.rows)
+    hashes = [result for result in results if isinstance(result, str)]
+    return hashes, [part for result in results if not isinstance(result, str) for part in result]
 
 
 def _split(parts: list[Part], files: int, holdout_fraction: float) -> tuple[int, int, int]:
@@ -191,48 +215,58 @@ def _split(parts: list[Part], files: int, holdout_fraction: float) -> tuple[int,
     return rows - held_out, test, held_out - test
 
 
-def _make_vocabularies(spark: SparkContext, job: Job, parts: list[Part], counted: int) -> tuple[tuple[int, ...], str]:
-    """Cardinality of each column, and a hash of all vocabularies, made from the first ``counted`` rows."""
-    if not job.columns.categorical:
-        return (), digest([])
-    arguments = [
-        (index, part, counted - first)
-        for index, (part, first) in enumerate(zip(parts, _starts(part.rows for part in parts), strict=True))
-    ]
-    merged = _wait(
-        spark,
-        lambda: (
-            spark.parallelize(arguments, len(arguments))
-            .flatMap(lambda each: tasks.count_part(job, *each))
-            .partitionBy(job.columns.categorical, int)
-            .mapPartitions(lambda blobs: [tasks.merge_column(job, list(blobs))])
-            .collect()
-        ),
+def _count(jobs: Jobs, job: Job, parts: list[Part], counted: int) -> tuple[list[Ranked], tuple[tuple[Share, ...], ...]]:
+    """Each column's vocabulary, made from the first ``counted`` rows, and its shares."""
+    of_bin = bins(job, parts, _LEAST_BINS)
+    starts = _starts(part.rows for part in parts)
+    attempt = jobs.attempt("counting")
+
+    def tasks(missing: list[int]) -> RDD:
+        bin_of = {share: place for place, number in enumerate(missing) for share in of_bin[number]}
+        count = [partial(count_part, job, i, part, counted - starts[i], bin_of) for i, part in enumerate(parts)]
+
+        def merge(place: int, pairs: Iterable) -> Iterable:
+            index = missing[place]
+            return [(index, attempt(index, partial(merge_bin, job, len(parts), (blob for _, blob in pairs))))]
+
+        shuffled = jobs.spread(count).flatMap(lambda call: call()).partitionBy(len(missing), int)
+        return shuffled.mapPartitionsWithIndex(merge)
+
+    def columns(index: int, _: list[Ranked]) -> int:
+        return sum(share.number == 0 for share in of_bin[index])
+
+    results = jobs.collect("counting", len(of_bin), tasks, columns, job.columns.categorical)
+    shares = sorted(share for members in of_bin for share in members)
+    of_column = tuple(
+        tuple(share for share in shares if share.column == column) for column in range(job.columns.categorical)
     )
-    return tuple(cardinality for cardinality, _ in merged), digest([values for _, values in merged])
+    large = [partial(rank_column, job, list(each), len(parts)) for each in of_column if len(each) > 1]
+    ranked = [column for result in results for column in result] + jobs.run("ranking", large)
+    return sorted(ranked), of_column
 
 
-def _reserve(folder: Path, layout: Layout, numerical: int) -> None:
-    """Makes the binary files at their full size, for tasks to write into."""
-    widths = {"label.bin": 1, "numerical.bin": 2 * numerical}
-    widths |= {f"cat_{column}.bin": np.dtype(name).itemsize for column, name in enumerate(layout.category_dtypes)}
-    for split in SPLITS:
-        for name, width in widths.items():
-            with open(folder / split / name, "wb") as file:
-                file.truncate(getattr(layout, split) * width)
-
-
-def _sort(spark: SparkContext, job: Job, layout: Layout, parts: list[Part], rows: np.ndarray) -> None:
-    """Sorts the training rows, bucket by bucket; ``rows`` [parts, buckets] says how many each part dealt to each."""
-    before = np.cumsum(rows, axis=1) - rows
-    first = _starts(rows.sum(axis=0).tolist())
-    buckets = []
-    for bucket in np.flatnonzero(rows.any(axis=0)):
-        from_parts = np.flatnonzero(rows[:, bucket])
-        pieces = [(parts[i].name, int(before[i, bucket]), int(rows[i, bucket])) for i in from_parts]
-        buckets.append((first[bucket], pieces))
-    if buckets:
-        _run(spark, partial(tasks.sort_bucket, job, layout), buckets)
+def _write(jobs: Jobs, job: Job, layout: Layout, parts: list[Part]) -> dict[str, int]:
+    """Writes all rows; returns the clicks of each split."""
+    reserve(job, layout)
+    first = _starts(part.rows for part in parts)
+    calls = [partial(encode_part, job, layout, index, part, first[index]) for index, part in enumerate(parts)]
+    rows = sum(part.rows for part in parts)
+    encoded = jobs.run("encoding", calls, lambda index, _: parts[index].rows, rows)
+    if job.config.order == "shuffled" and layout.train:
+        for part in parts:  # room for what comes
+            (job.work / f"{part.name}.rows").unlink(missing_ok=True)
+        dealt = np.stack([counts for _, counts in encoded])
+        np.save(job.work / DEALT, np.cumsum(np.pad(dealt, ((0, 0), (1, 0))), axis=1))
+        sizes = dealt.sum(axis=0).tolist()
+        names = [part.name for part in parts]
+        sort = [
+            partial(sort_bucket, job, layout, names, bucket, start)
+            for bucket, (start, size) in enumerate(zip(_starts(sizes), sizes, strict=True))
+            if size
+        ]
+        filled = [size for size in sizes if size]
+        jobs.run("sorting", sort, lambda index, _: filled[index], layout.train)
+    return {split: sum(clicks[split] for clicks, _ in encoded) for split in SPLITS}
 
 
 def _starts(sizes: Iterable[int]) -> tuple[int, ...]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
 
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import RawColumns
-from dlrm_lib.preprocess.rows import REASONS, parse
+from dlrm_lib.preprocess.job import Job
+from dlrm_lib.preprocess.rows import REASONS, Rows, parse
+from dlrm_lib.preprocess.source import Range
 from dlrm_lib.preprocess.spill import Part
-from dlrm_lib.preprocess.tasks import Job
 
 _SHOWN = 120  # bytes of a line in an error
 
@@ -43,6 +47,27 @@ def collect(job: Job, files: list[Path], parts: list[Part]) -> dict[str, int]:
         for file, line, reason, text in _rejected(job, parts):
             table.write(b"%s\t%d\t%s\t%s\n" % (files[file].name.encode(), line, reason.encode(), text))
     return {reason: count for reason, count in by_reason.items() if count}
+
+
+def refuse(job: Job, piece: Range, lines_before: int, data: np.ndarray, rows: Rows) -> NoReturn:
+    """Stops at the first rejected line of a chunk.
+
+    Args:
+        job: What every task needs to know.
+        piece: Where the chunk is from.
+        lines_before: Lines of the file before the chunk.
+        data: uint8: the chunk.
+        rows: What was read of it.
+    """
+    line, start, stop, reason = rows.bad[0].tolist()
+    text = data[start:stop].tobytes()
+    line += lines_before + 1
+    likely = _likely_cause(line, text, job.columns, whole_file=len(rows.bad) > rows.lines / 2)
+    raise InputError(
+        f"{piece.path}, line {line}: {REASONS[reason]}.",
+        found=_shown(text) + (f" ({likely[0]})" if likely else ""),
+        remedy=likely[1] if likely else "Mend the line, or leave out --strict.",
+    )
 
 
 def _rejected(job: Job, parts: list[Part]) -> Iterator[tuple[int, int, str, bytes]]:

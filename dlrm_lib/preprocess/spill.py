@@ -1,19 +1,20 @@
 """Parts: what a task leaves on disk for later tasks. Rows stay in files; only counts and names travel through Spark.
 
-Spills live in a working folder inside the unfinished data set. A task that is tried again writes the same bytes again.
-On a cluster the folder must be on storage that all machines share, as the data set itself.
+Spills live in a working folder, which on a cluster must be on storage that all machines share. A task that is tried
+again writes the same bytes again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from dlrm_lib.features import RawColumns
+from dlrm_lib.preprocess.tokens import Texts, Tokens
 from dlrm_lib.preprocess.vocabulary import Dictionary
 
 
@@ -49,42 +50,67 @@ class Block(NamedTuple):
     Attributes:
         label: bool [rows].
         numerical: float16 [rows, N].
-        categorical: integers [M, rows]: codes of the part's dictionaries, or ids.
+        codes: For each categorical column, uint16 or int32 [rows]: codes of the part's dictionary.
     """
 
     label: np.ndarray
     numerical: np.ndarray
-    categorical: np.ndarray
+    codes: list[np.ndarray]
 
 
-def write_block(file, block: Block) -> None:
-    """Appends a block with codes to a part's spill."""
-    for array in block:
+def write_block(file: BinaryIO, block: Block) -> None:
+    """Appends a block to a part's spill; codes take two bytes where the column's codes so far fit."""
+    file.write(np.array([codes.itemsize for codes in block.codes], np.uint8))
+    for array in (block.label, block.numerical, *block.codes):
         file.write(np.ascontiguousarray(array))
 
 
 def read_blocks(folder: Path, part: Part, columns: RawColumns) -> Iterator[Block]:
-    """Yields a part's blocks, with codes (int32)."""
+    """Yields a part's blocks."""
     with open(folder / f"{part.name}.rows", "rb") as file:
         for rows in part.blocks:
+            widths = np.fromfile(file, np.uint8, columns.categorical)
             yield Block(
                 np.fromfile(file, np.bool_, rows),
                 np.fromfile(file, np.float16, rows * columns.numerical).reshape(rows, columns.numerical),
-                np.fromfile(file, np.int32, rows * columns.categorical).reshape(columns.categorical, rows),
+                [np.fromfile(file, np.uint16 if width == 2 else np.int32, rows) for width in widths],
             )
 
 
-def write_tokens(folder: Path, name: str, dictionaries: list[Dictionary]) -> None:
-    """Spills the tokens of a part's dictionaries."""
-    arrays = {}
-    for column, dictionary in enumerate(dictionaries):
-        arrays[f"text_{column}"] = dictionary.text
-        arrays[f"ends_{column}"] = dictionary.ends
-    np.savez(folder / f"{name}.tokens.npz", **arrays)
+def write_dictionaries(path: Path, dictionaries: Sequence[Dictionary]) -> None:
+    """Spills tokens and counts, column by column."""
+    with open(path, "wb") as file:
+        for dictionary in dictionaries:
+            tokens = dictionary.tokens
+            text, ends = tokens.texts.packed(np.arange(len(tokens.texts.start)))
+            file.write(np.array([len(ends), len(text)], np.int64))
+            for array in (tokens.keys, dictionary.counts, ends, text):
+                file.write(array)
 
 
-def read_tokens(folder: Path, part: Part) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields, for each column, the tokens in the order of their codes: text (uint8) and ends (int64 [size + 1])."""
-    with np.load(folder / f"{part.name}.tokens.npz") as arrays:
-        for column in range(len(part.sizes)):
-            yield arrays[f"text_{column}"], arrays[f"ends_{column}"]
+def read_dictionaries(path: Path, part: Part) -> Iterator[tuple[Tokens, np.ndarray]]:
+    """Yields, for each column, a part's tokens in the order of their codes and their counts (int64)."""
+    with open(path, "rb") as file:
+        for size in part.sizes:
+            texts, length = np.fromfile(file, np.int64, 2).tolist()
+            keys = np.fromfile(file, np.uint64, size)
+            counts = np.fromfile(file, np.int64, size)
+            ends = np.fromfile(file, np.int64, texts)
+            yield Tokens(keys, Texts.of(np.fromfile(file, np.uint8, length), ends)), counts
+
+
+def write_pieces(path: Path, pieces: Sequence[np.ndarray]) -> None:
+    """Writes int32 arrays into one file, from which each can be read alone."""
+    with open(path, "wb") as file:
+        file.write(np.cumsum([0, *map(len, pieces)], dtype=np.int64))
+        for piece in pieces:
+            file.write(np.ascontiguousarray(piece, np.int32))
+
+
+def read_piece(path: Path, pieces: int, index: int) -> np.ndarray:
+    """Reads one of the arrays (int32) that ``write_pieces`` wrote."""
+    with open(path, "rb") as file:
+        file.seek(8 * index)
+        first, last = np.fromfile(file, np.int64, 2).tolist()
+        file.seek(8 * (pieces + 1) + 4 * first)
+        return np.fromfile(file, np.int32, last - first)

@@ -14,13 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dlrm_lib.files import new_file
 from dlrm_lib.preprocess.compiled import compiled
+from dlrm_lib.preprocess.tokens import TAG, LongTokens, Tokens, grown
+
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: the highest bits of the product choose the slot
 
 
 class Dictionary:
-    """Numbers distinct tokens from 1 in the order of their first appearance; the empty token (missing) is 0.
+    """Numbers distinct tokens from 1 in the order of their first appearance, and counts them; missing is 0.
 
-    An open-addressing hash table with copies of the tokens, so that it outlives the text they came from.
+    An open-addressing hash table whose slots hold key and code side by side: most look-ups touch one cache line.
 
     Attributes:
         size: Distinct tokens so far.
@@ -28,145 +32,130 @@ class Dictionary:
 
     def __init__(self) -> None:
         self.size = 0
-        self._slots = np.zeros(256, np.int32)  # code, 0 = free; always at most half full
-        self._hashes = np.zeros(1, np.uint64)  # by code; code 0 is not a token
-        self._ends = np.zeros(1, np.int64)  # by code: where the token ends in the text
-        self._text = np.zeros(0, np.uint8)
+        self._slots = np.zeros((256, 2), np.uint64)  # key (0 = free), code; always at most half full
+        self._keys = np.zeros(1, np.uint64)  # by code; code 0 is not a token
+        self._counts = np.zeros(1, np.int64)
+        self._long = LongTokens()
 
     @property
-    def text(self) -> np.ndarray:
-        """uint8: the tokens in the order of their codes, one after the other."""
-        return self._text[: self._ends[self.size]]
+    def tokens(self) -> Tokens:
+        """The tokens in the order of their codes, from 1."""
+        return Tokens(self._keys[1 : self.size + 1], self._long.texts)
 
     @property
-    def ends(self) -> np.ndarray:
-        """int64 [size + 1]: 0, then where each token ends in ``text``."""
-        return self._ends[: self.size + 1]
+    def counts(self) -> np.ndarray:
+        """int64 [size]: how often each was seen, in the same order; a view."""
+        return self._counts[1 : self.size + 1]
 
-    def codes(self, data: np.ndarray, start: np.ndarray, length: np.ndarray) -> np.ndarray:
+    def codes(self, tokens: Tokens, *, count: bool) -> np.ndarray:
         """The code of each token, numbering new ones.
 
         Args:
-            data: uint8: text that holds the tokens.
-            start: integer [n]: where each token starts in it.
-            length: integer [n]: its length in bytes.
+            tokens: The tokens.
+            count: Whether to count each as seen once more.
 
         Returns:
             int32 [n].
         """
-        self._make_room(len(start), int(length.sum(dtype=np.int64)))
-        codes = np.empty(len(start), np.int32)
-        self.size = _number_tokens(
-            data, start, length, codes, self._slots, self._hashes, self._ends, self._text, self.size
-        )
-        return codes
-
-    def _make_room(self, tokens: int, text: int) -> None:
-        """Grows the arrays so that even if all tokens are new they fit."""
-        most = self.size + tokens
-        if most + 1 > len(self._ends):
-            self._hashes = _grown(self._hashes, most + 1)
-            self._ends = _grown(self._ends, most + 1)
-        if self._ends[self.size] + text > len(self._text):
-            self._text = _grown(self._text, int(self._ends[self.size]) + text)
-        if 2 * most > len(self._slots):
-            self._slots = np.zeros(1 << (2 * most - 1).bit_length(), np.int32)
-            _fill_slots(self._slots, self._hashes, self.size)
+        keys = tokens.keys
+        if len(tokens.texts.start):
+            tagged = np.flatnonzero(keys >= TAG)
+            keys = keys.copy()
+            keys[tagged] = self._long.keys(tokens.texts, (keys[tagged] ^ TAG).astype(np.int64))
+        most = self.size + len(keys)
+        self._keys = grown(self._keys, most + 1)
+        self._counts = grown(self._counts, most + 1)
+        codes = np.empty(len(keys), np.int32)
+        done = 0
+        while True:
+            done, self.size = _number(keys, codes, self._slots, self._keys, self._counts, done, self.size, count)
+            if done == len(keys):
+                return codes
+            self._slots = np.zeros((4 * len(self._slots), 2), np.uint64)
+            _fill_slots(self._slots, self._keys, self.size)
 
 
-def rank(dictionary: Dictionary, counts: np.ndarray, limit: int) -> tuple[np.ndarray, pa.Table]:
+def rank(tokens: Tokens, counts: np.ndarray, limit: int) -> tuple[np.ndarray, pa.Table]:
     """Ids by descending count, ties in the order of the UTF-8 bytes; values seen fewer than ``limit`` times get 0.
 
     Args:
-        dictionary: All tokens of a column.
-        counts: int64 [size + 1]: how often each code was seen; the entry of code 0 is not used.
+        tokens: Distinct tokens.
+        counts: int64 [n]: how often each was seen.
         limit: The frequency limit, at least 1.
 
     Returns:
-        int32 [size + 1]: the id of each code.
+        int32 [n]: the id of each token.
         The kept values: value (string), count (int64), id (int32), in the order of the ids.
     """
-    offsets, text = pa.py_buffer(dictionary.ends), pa.py_buffer(dictionary.text)
-    value = pa.LargeStringArray.from_buffers(dictionary.size, offsets, text)
-    code = np.flatnonzero(counts[1:] >= limit)  # from 0, as in `value`
-    kept = pa.table({"value": value.take(pa.array(code)), "count": counts[1:][code]})
-    order = pc.sort_indices(kept, [("count", "descending"), ("value", "ascending")])
-    id_of = np.zeros(dictionary.size + 1, np.int32)
-    id_of[1 + code[order.to_numpy()]] = np.arange(1, len(code) + 1)
-    kept = kept.take(order).append_column("id", pa.array(np.arange(1, len(code) + 1, dtype=np.int32)))
-    return id_of, kept
+    kept = np.flatnonzero(counts >= limit)
+    id_of = np.zeros(len(counts), np.int32)
+    tokens, counts = tokens.take(kept), counts[kept]
+    if len(tokens.texts.start):
+        table = pa.table({"count": counts, "value": tokens.strings()})
+        order = pc.sort_indices(table, [("count", "descending"), ("value", "ascending")]).to_numpy()
+    else:  # without NUL, short tokens compare like big-endian numbers
+        order = np.lexsort((tokens.keys.byteswap(), -counts))
+    ids = np.arange(1, len(kept) + 1, dtype=np.int32)
+    id_of[kept[order]] = ids
+    return id_of, pa.table({"value": tokens.take(order).strings(), "count": counts[order], "id": ids})
 
 
 def write_vocabulary(path: Path, kept: pa.Table) -> str:
     """Writes a column's kept values as Parquet; returns the SHA-256 of their bytes, each ended by a newline, by id."""
-    # Without the Arrow schema the file holds plain Parquet types, the same for every reader.
-    pq.write_table(kept, path, store_schema=False)
+    with new_file(path) as partial:
+        # Without the Arrow schema the file holds plain Parquet types, the same for every reader. A dictionary of values
+        # that are all different would only make it larger.
+        pq.write_table(kept, partial, store_schema=False, use_dictionary=["count"])
     digest = hashlib.sha256()
-    for batch in kept.to_batches(max_chunksize=65536):
+    for batch in kept.to_batches(max_chunksize=1 << 16):
         digest.update("".join(f"{value}\n" for value in batch["value"].to_pylist()).encode())
     return digest.hexdigest()
 
 
-def _grown(array: np.ndarray, least: int) -> np.ndarray:
-    larger = np.zeros(max(least, 2 * len(array)), array.dtype)
-    larger[: len(array)] = array
-    return larger
-
-
 @compiled
-def _number_tokens(data, start, length, codes, slots, hashes, ends, text, size):
-    mask = np.uint64(slots.size - 1)
-    for i in range(start.size):
-        count = length[i]
-        if count == 0:
+def _number(keys, codes, slots, of_code, counts, start, size, count):
+    """Numbers keys from ``start`` on until all are done or the slots get half full; returns how many, and the size."""
+    mask = np.uint64(len(slots) - 1)
+    shift = np.uint64(64 - _log2(len(slots)))
+    for i in range(start, len(keys)):
+        key = keys[i]
+        if key == 0:
             codes[i] = 0
             continue
-        begin = start[i]
-        hashed = _hash(data, begin, count)
-        slot = hashed & mask
-        while True:
-            code = slots[slot]
-            if code == 0:
+        slot = (key * _SPREAD) >> shift
+        while slots[slot, 0] != key:
+            if slots[slot, 0] == 0:
+                if 2 * size >= len(slots):
+                    return i, size
                 size += 1
-                code = size
-                slots[slot] = code
-                hashes[code] = hashed
-                at = ends[code - 1]
-                for k in range(count):
-                    text[at + k] = data[begin + k]
-                ends[code] = at + count
-                break
-            if hashes[code] == hashed and _equal(data, begin, count, text, ends[code - 1], ends[code]):
-                break
-            slot = (slot + np.uint64(1)) & mask
+                slots[slot, 0] = key
+                slots[slot, 1] = size
+                of_code[size] = key
+            else:
+                slot = (slot + np.uint64(1)) & mask
+        code = slots[slot, 1]
+        if count:
+            counts[code] += 1
         codes[i] = code
-    return size
+    return len(keys), size
 
 
 @compiled
-def _fill_slots(slots, hashes, size):
-    mask = np.uint64(slots.size - 1)
+def _fill_slots(slots, of_code, size):
+    mask = np.uint64(len(slots) - 1)
+    shift = np.uint64(64 - _log2(len(slots)))
     for code in range(1, size + 1):
-        slot = hashes[code] & mask
-        while slots[slot] != 0:
+        slot = (of_code[code] * _SPREAD) >> shift
+        while slots[slot, 0] != 0:
             slot = (slot + np.uint64(1)) & mask
-        slots[slot] = code
+        slots[slot, 0] = of_code[code]
+        slots[slot, 1] = code
 
 
 @compiled
-def _hash(data, begin, count):
-    """FNV-1a, with a last step that brings the high bits down to where the slots are chosen."""
-    hashed = np.uint64(0xCBF29CE484222325)
-    for i in range(begin, begin + count):
-        hashed = (hashed ^ np.uint64(data[i])) * np.uint64(0x100000001B3)
-    return hashed ^ (hashed >> np.uint64(32))
-
-
-@compiled
-def _equal(data, begin, count, text, first, last):
-    if last - first != count:
-        return False
-    for k in range(count):  # noqa: SIM110 (numba does not compile all(...))
-        if data[begin + k] != text[first + k]:
-            return False
-    return True
+def _log2(power):
+    bits = 0
+    while power > 1:
+        power >>= 1
+        bits += 1
+    return bits

@@ -1,19 +1,40 @@
-"""What Spark starts as its Python daemon: pyspark's own, with two costs taken away that would recur at every task.
+"""What Spark starts as its Python daemon: pyspark's own, with three costs taken away that would recur at every task.
 
-The daemon forks one worker per core. Loading the compiled kernels before it forks saves each worker from doing so.
-Between tasks a worker calls ``importlib.invalidate_caches``, which reads the directory of ``pyspark.zip`` again, and
-``gc.collect``, which walks all that was ever imported: together 0.1 s and more per task, often longer than the task.
+- Java sends a task in two writes, and holds the second back until the first is acknowledged (Nagle's algorithm), which
+  Linux delays by 40 ms in the hope of an answer to send along. A worker asks for acknowledgement at once.
+- Between tasks a worker calls ``importlib.invalidate_caches``, which reads the directory of ``pyspark.zip`` again, and
+  ``gc.collect``, which walks all that was ever imported.
+
+Together they take 0.1 s and more, often longer than the task. The daemon forks one worker per core; loading the
+compiled kernels before it forks saves each worker from doing so.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 import runpy
+import socket
 import zipimport
+from typing import BinaryIO
 
-import dlrm_lib.preprocess.tasks  # noqa: F401
+import pyspark.worker
+
+import dlrm_lib.preprocess  # noqa: F401
+
+_main = pyspark.worker.main
+
+
+def _main_without_delay(infile: BinaryIO, outfile: BinaryIO) -> None:
+    if hasattr(socket, "TCP_QUICKACK"):
+        with socket.socket(fileno=os.dup(infile.fileno())) as connection:
+            if connection.family in (socket.AF_INET, socket.AF_INET6):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+    _main(infile, outfile)
+
 
 if __name__ == "__main__":
+    pyspark.worker.main = _main_without_delay
     zipimport.zipimporter.invalidate_caches = lambda self: None
     gc.freeze()
     runpy.run_module("pyspark.daemon", run_name="__main__", alter_sys=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from dlrm_lib.config import SyntheticConfig
+from dlrm_lib.config import PreprocessConfig, SyntheticConfig
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import SPLITS
 from dlrm_lib.files import new_folder, write_text
@@ -36,7 +36,7 @@ def generate(
     folder: Path,
     config: SyntheticConfig,
     *,
-    frequency_limit: int = 15,
+    frequency_limit: int | str = 15,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -47,7 +47,8 @@ def generate(
     Args:
         folder: Where the data set goes; it appears whole or not at all.
         config: Rows, days, seed.
-        frequency_limit: A token seen fewer times in the training days is hidden from those who see the encoded rows.
+        frequency_limit: A token seen fewer times in the training days is hidden from those who see the encoded rows;
+            as ``PreprocessConfig`` has it.
         workers: Processes to use.
         progress: Called with (rows written, rows in all).
 
@@ -58,7 +59,8 @@ def generate(
     Raises:
         InputError: fewer than two rows per day, too many days, or a limit or number of workers below 1.
     """
-    _check(config, frequency_limit, workers)
+    _check(config, workers)
+    limits = PreprocessConfig(frequency_limit=frequency_limit).limits(len(CATEGORICALS))
     source = Source(config.data_seed)
     counts = [np.zeros(column.identifiers(config.days), np.int32) for column in CATEGORICALS]
     chunks = list(_chunks(config))
@@ -77,7 +79,7 @@ def generate(
                     if progress:
                         progress(sum(map(len, labels)), config.rows)
 
-        frequent = [count >= frequency_limit for count in counts]
+        frequent = [count >= limit for count, limit in zip(counts, limits, strict=True)]
         encoded = list(_each(_score, chunks, workers, (source, frequent)))
         result = {
             "version": version,
@@ -118,7 +120,7 @@ def _splits(config: SyntheticConfig, label: np.ndarray, raw: np.ndarray, encoded
     }
 
 
-def _check(config: SyntheticConfig, frequency_limit: int, workers: int) -> None:
+def _check(config: SyntheticConfig, workers: int) -> None:
     if config.rows < 2 * config.days:
         raise InputError(
             "--rows is too small: every day needs at least two rows, as the last one becomes test and validation.",
@@ -127,9 +129,8 @@ def _check(config: SyntheticConfig, frequency_limit: int, workers: int) -> None:
         )
     if config.days > _MOST_DAYS:
         raise InputError("--days is too large.", found=config.days, remedy=f"Ask for at most {_MOST_DAYS} days.")
-    for name, value in (("frequency_limit", frequency_limit), ("workers", workers)):
-        if value < 1:
-            raise InputError(f"--{name} must be at least 1.", found=value, remedy=f"Give --{name} a number above 0.")
+    if workers < 1:
+        raise InputError("--workers must be at least 1.", found=workers, remedy="Give --workers a number above 0.")
 
 
 class _Worker:

@@ -10,11 +10,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from dlrm_lib.config import Config, as_dict
-from dlrm_lib.dataset import Manifest
 from dlrm_lib.devices import Device
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.files import new_file
+from dlrm_lib.manifest import Manifest
 from dlrm_lib.model import DLRM
 
 _COMPARED = ("config", "vocabulary")

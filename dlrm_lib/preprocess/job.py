@@ -1,0 +1,30 @@
+"""What every task needs to know. Nothing here imports torch, which would slow down the start of every worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlrm_lib.config import PreprocessConfig
+from dlrm_lib.features import RawColumns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run of preprocessing.
+
+    Attributes:
+        folder: The unfinished data set.
+        work: The folder for spills.
+        columns: The columns of a raw row.
+        config: How to encode.
+        part_rows: A part ends with the chunk that reaches so many rows; this bounds the memory of a task.
+        bin_tokens: A counting task merges about so many (part, token) pairs at most, for the same reason.
+    """
+
+    folder: Path
+    work: Path
+    columns: RawColumns
+    config: PreprocessConfig
+    part_rows: int = 1 << 19
+    bin_tokens: int = 1 << 23

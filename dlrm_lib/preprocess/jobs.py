@@ -1,0 +1,176 @@
+"""Runs tasks on Spark, and remembers which are done: a run that was killed goes on where it was.
+
+A task's result is written down, in a file of its own, once all that the task leaves is there. Whoever starts the same
+run again asks Spark only for the results that are missing. The same files say how far a run is.
+"""
+
+from __future__ import annotations
+
+import pickle
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any, TypeVar
+
+from py4j.protocol import Py4JJavaError
+from pyspark import RDD, SparkContext
+
+from dlrm_lib.errors import InputError
+from dlrm_lib.files import new_file
+from dlrm_lib.preprocess.unfinished import WorkIsKept, readable_disk_errors
+
+Result = TypeVar("Result")
+
+_POLL_SECONDS = 0.2
+_TASKS_PER_CORE = 6  # enough for the cores to finish together
+_FAILED = ".failed"
+
+
+class Jobs:
+    """The tasks of one run.
+
+    Args:
+        spark: Where they run.
+        folder: Where results are written down, seen by all workers.
+        progress: Called with (phase, amount done, amount in all).
+    """
+
+    def __init__(self, spark: SparkContext, folder: Path, progress: Callable[[str, int, int], None] | None) -> None:
+        self._spark = spark
+        self._folder = folder
+        self._progress = progress
+        folder.mkdir(exist_ok=True)
+        for path in folder.glob(f"*{_FAILED}"):
+            path.unlink()
+
+    def run(
+        self,
+        phase: str,
+        calls: Sequence[Callable[[], Result]],
+        amounts: Callable[[int, Result], int] = lambda index, result: 0,
+        total: int = 0,
+    ) -> list[Result]:
+        """The results of all calls, in their order; each call is a task.
+
+        Args:
+            phase: A name of its own.
+            calls: What to run.
+            amounts: How much of ``total`` a call (its index and result) stands for.
+            total: For progress; 0: not worth showing.
+
+        Raises:
+            InputError: from a call, or a disk that is full or cannot be written to. Such a call is not tried again.
+        """
+
+        def tasks(missing: list[int]) -> RDD:
+            folder = self._folder
+            numbered = [(index, calls[index]) for index in missing]
+            return self.spread(numbered).map(lambda task: (task[0], _attempt(folder, phase, task[0], task[1])))
+
+        return self.collect(phase, len(calls), tasks, amounts, total)
+
+    def spread(self, items: Sequence[Any]) -> RDD:
+        """Distributes items over a few tasks per core: starting a task takes as long as some work of ours."""
+        return self._spark.parallelize(items, min(len(items), _TASKS_PER_CORE * self._spark.defaultParallelism))
+
+    def collect(
+        self,
+        phase: str,
+        count: int,
+        tasks: Callable[[list[int]], RDD],
+        amounts: Callable[[int, Result], int],
+        total: int,
+    ) -> list[Result]:
+        """``run`` for tasks that are more than a call: ``tasks`` makes, for the missing ones, pairs (index, result).
+
+        Each pair must come from ``attempt``.
+        """
+        results: dict[int, Result] = {}
+        done = 0
+
+        def look() -> None:
+            nonlocal done
+            before = done
+            for index in range(count):
+                if index not in results and (path := self._folder / f"{phase}-{index}").exists():
+                    results[index] = pickle.loads(path.read_bytes())
+                    done += amounts(index, results[index])
+            if self._progress and total and (done != before or before == 0):
+                self._progress(phase, min(done, total), total)
+
+        look()
+        missing = [index for index in range(count) if index not in results]
+        if missing:
+            for index, result in self._wait(lambda: tasks(missing).collect(), look, phase):
+                results[index] = result
+        if self._progress and total:
+            self._progress(phase, total, total)
+        return [results[index] for index in range(count)]
+
+    def attempt(self, phase: str) -> Callable[[int, Callable[[], Result]], Result]:
+        """What a task of ``collect`` runs its work with; it may travel to workers."""
+        folder = self._folder
+        return lambda index, call: _attempt(folder, phase, index, call)
+
+    def _wait(self, action: Callable[[], list[Any]], look: Callable[[], None], phase: str) -> list[Any]:
+        """Calls Java in another thread, so that this one can look at the results, and Ctrl-C finds it outside any call.
+
+        pyspark's handler of Ctrl-C calls Java too, which garbles the answer to a call that is under way in the same
+        thread.
+        """
+        group = uuid.uuid4().hex
+
+        def grouped() -> list[Any]:
+            self._spark.setJobGroup(group, f"dlrm_lib preprocess: {phase}", interruptOnCancel=True)
+            return action()
+
+        with ThreadPoolExecutor(1) as thread:
+            future: Future[list[Any]] = thread.submit(grouped)
+            try:
+                while not wait([future], timeout=_POLL_SECONDS).done:
+                    look()
+                    self._raise_failure(phase)
+                results = future.result()
+            except Py4JJavaError as error:
+                self._raise_failure(phase)
+                raise _explained(error) from error
+            except BaseException:
+                self._spark.cancelJobGroup(group)
+                raise
+        self._raise_failure(phase)
+        return results
+
+    def _raise_failure(self, phase: str) -> None:
+        failed = sorted(self._folder.glob(f"{phase}-*{_FAILED}"), key=lambda path: int(path.stem.split("-")[-1]))
+        if failed:
+            raise pickle.loads(failed[0].read_bytes())
+
+
+def _attempt(folder: Path, phase: str, index: int, call: Callable[[], Result]) -> Result | None:
+    """Runs a call in a worker and writes its result down, or why it cannot be had."""
+    path = folder / f"{phase}-{index}"
+    if path.exists():  # by the same task, which Spark runs again because it ended before all its calls were made
+        return pickle.loads(path.read_bytes())
+    try:
+        with readable_disk_errors(folder.parent.parent):
+            result = call()
+            with new_file(path) as partial:
+                partial.write_bytes(pickle.dumps(result))
+            return result
+    except InputError as error:
+        with new_file(path.with_name(path.name + _FAILED)) as partial:
+            partial.write_bytes(pickle.dumps(error))
+        return None
+
+
+def _explained(error: Py4JJavaError) -> Exception:
+    """What Java or Spark says, as an ``InputError`` where the cause is known."""
+    text = str(error.java_exception)
+    if "No space left on device" in text:
+        return WorkIsKept(
+            "The disk of Spark's own files is full.",
+            found="No space left on device",
+            remedy="Free some space, or set SPARK_LOCAL_DIRS to a folder on another disk.",
+        )
+    return error

@@ -1,0 +1,146 @@
+"""Before the work starts: how many rows there are, what they need of disk, memory and time, and whether it is there.
+
+The rows are estimated from the start of the first and of the last file. What disk and memory they need is bounded from
+above; the time is that of Criteo's columns on two cores of the machine where it was measured.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlrm_lib.errors import InputError
+from dlrm_lib.features import RawColumns
+
+_GB = 10**9
+_SAMPLE = 1 << 20  # bytes
+_START_SECONDS = 10
+_ROWS_PER_CORE_SECOND = 350_000  # of Criteo's 40 fields
+_JAVA_BYTES = 700_000_000
+_TASK_BYTES = 450_000_000  # at most: a full part, or a full bin of counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run will need.
+
+    Attributes:
+        files: Raw files.
+        bytes: Their size.
+        rows: Rows, about.
+        output_bytes: Of the data set, at most.
+        spill_bytes: Of the intermediate files, at most.
+        memory_bytes: Of all processes together, about.
+        seconds: About.
+    """
+
+    files: int
+    bytes: int
+    rows: int
+    output_bytes: int
+    spill_bytes: int
+    memory_bytes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.files} files, {self.bytes / _GB:,.2f} GB, about {self.rows:,} rows; needs about "
+            f"{self.seconds:,.0f} s, {self.memory_bytes / _GB:.1f} GB of memory and at most "
+            f"{(self.output_bytes + self.spill_bytes) / _GB:,.2f} GB of disk"
+        )
+
+
+def make_plan(files: list[Path], columns: RawColumns, cores: int) -> Plan:
+    """Estimates what a run needs.
+
+    Args:
+        files: Raw files in time order.
+        columns: The columns of a raw row.
+        cores: Tasks at a time.
+    """
+    size = sum(path.stat().st_size for path in files)
+    sampled = [_sample(path) for path in {files[0], files[-1]}]
+    read, lines = (sum(column) for column in zip(*sampled, strict=True))
+    rows = round(size * lines / read) if read else 0
+    n, m = columns.numerical, columns.categorical
+    output = rows * (1 + 2 * n + 4 * m)
+    # Codes and dealt rows, at the moment when both are there; the dictionaries are small beside them.
+    spill = 2 * output + 8 * rows
+    return Plan(
+        files=len(files),
+        bytes=size,
+        rows=rows,
+        output_bytes=output,
+        spill_bytes=spill,
+        memory_bytes=_JAVA_BYTES + cores * _TASK_BYTES,
+        seconds=_START_SECONDS + rows * columns.total / 40 / (_ROWS_PER_CORE_SECOND * cores),
+    )
+
+
+def check_plan(plan: Plan, data: Path, work: Path, *, cores: int, here: bool, memory: int | None = None) -> None:
+    """Checks that disk and memory suffice.
+
+    Args:
+        plan: What the run needs.
+        data: Folder of the data set.
+        work: Folder of the intermediate files.
+        cores: Tasks at a time.
+        here: Whether the tasks run on this machine.
+        memory: Bytes that all processes may take together; by default what is available.
+
+    Raises:
+        InputError: there is too little of one of them.
+    """
+    needs = {data: plan.output_bytes, work: plan.spill_bytes}
+    if data.stat().st_dev == work.stat().st_dev:
+        needs = {data: plan.output_bytes + plan.spill_bytes}
+    for folder, needed in needs.items():
+        free = shutil.disk_usage(folder).free
+        held = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())  # by an earlier run
+        if needed > free + held:
+            raise InputError(
+                f"The disk of {folder.parent.parent} has too little space: up to {needed / _GB:,.2f} GB are needed.",
+                found=f"{free / _GB:,.2f} GB free",
+                remedy="Free some space, or choose other places with --output and --spill.",
+            )
+    memory = available_memory() if memory is None else memory
+    if here and memory is not None and plan.memory_bytes > memory:
+        possible = (memory - _JAVA_BYTES) // _TASK_BYTES
+        raise InputError(
+            f"{cores} tasks at a time need about {plan.memory_bytes / _GB:.1f} GB of memory.",
+            found=f"{memory / _GB:.1f} GB available",
+            remedy=f"Use --cores {possible}." if possible >= 1 else "Close other programs, or raise --memory.",
+        )
+
+
+def fitting_tasks(memory: int | None, cores: int) -> int:
+    """How many tasks at a time fit into so much memory (by default what is free): from 1 to ``cores``."""
+    memory = available_memory() if memory is None else memory
+    return cores if memory is None else max(1, min(cores, (memory - _JAVA_BYTES) // _TASK_BYTES))
+
+
+def available_memory() -> int | None:
+    """Bytes of memory that processes can still take, or None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            facts = dict(line.split(":") for line in file)
+        return int(facts["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return None
+
+
+def _sample(path: Path) -> tuple[float, int]:
+    """Some bytes from a file's start, as stored, and how many lines they hold."""
+    if path.suffix != ".gz":
+        with open(path, "rb") as file:
+            text = file.read(_SAMPLE)
+        return len(text), text.count(b"\n") + (not text.endswith(b"\n") and bool(text))
+    with open(path, "rb") as stored, gzip.open(stored, "rb") as file:
+        try:
+            text = file.read(_SAMPLE)
+        except (OSError, EOFError):
+            return os.path.getsize(path), 0  # damaged: the task that reads it says so
+        return min(stored.tell(), os.path.getsize(path)), text.count(b"\n")

@@ -1,0 +1,139 @@
+"""The unfinished data set: a folder beside its place, found again by a later run of the same rows and settings.
+
+``NAME.partial-IDENTITY/data`` becomes ``NAME`` when it is whole; no reader looks into it before. The identity stands
+for the rows, the settings and the library, so that what an earlier run left is used only if it fits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from dlrm_lib.errors import InputError
+
+
+class WorkIsKept(InputError):
+    """An error that is mended outside, such as a full disk: the same run then goes on where it was."""
+
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+_LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+
+
+@contextlib.contextmanager
+def readable_disk_errors(folder: Path) -> Iterator[None]:
+    """Says in one sentence that a disk is full or that writing is not allowed; such an error lasts if tried again.
+
+    Raises:
+        WorkIsKept: in place of such an ``OSError``. It names the file, or ``folder`` where the system does not say.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _LASTING:
+            raise
+        raise WorkIsKept(
+            f"{error.filename or folder} cannot be written.",
+            found=error.strerror,
+            remedy="Free some space or mend the permissions, then run the same command: it goes on where it was.",
+        ) from None
+
+
+def boot() -> str:
+    """Changes when the machine is started anew: what was written before that may not have reached the disk."""
+    return _BOOT.read_text(encoding="ascii").strip() if _BOOT.exists() else ""
+
+
+class Unfinished:
+    """The folders of a data set in the making.
+
+    Attributes:
+        data: What becomes the data set.
+        work: For spills and notes of what is done.
+    """
+
+    def __init__(self, output: Path, identity: str, spill: Path | None = None) -> None:
+        self._output = output
+        self._folder = output.with_name(f"{output.name}.partial-{identity}")
+        self._spill = (spill or output.parent) / self._folder.name
+        self.data = self._folder / "data"
+        self.work = self._spill / "work"
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Makes the folders and keeps other runs out while the block runs; the lock ends with the process.
+
+        The folders stay, for a later run to go on with, if the block ends with an exception; but an ``InputError`` of a
+        run that did not go on with anything itself removes them, unless it is ``WorkIsKept``.
+
+        Yields:
+            Whether an earlier run left something to go on with.
+
+        Raises:
+            InputError: another run makes the same data set.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with _locked(self._folder) as free:
+            if not free:
+                raise InputError(
+                    f"Another run is making {self._output}.", remedy="Wait for it, or choose another output."
+                )
+            resumed = self.data.exists() and self.work.exists()
+            if not resumed:
+                self._empty()
+            for folder in (self.data, self.work):
+                folder.mkdir(parents=True, exist_ok=True)
+            try:
+                with readable_disk_errors(self._folder):
+                    yield resumed
+            except InputError as error:
+                if not resumed and not isinstance(error, WorkIsKept):
+                    self._remove()
+                raise
+
+    def finish(self) -> None:
+        """Puts the data set in its place; what was there is replaced."""
+        if self._output.exists():
+            os.replace(self._output, self._folder / "replaced")
+        os.replace(self.data, self._output)
+        self._remove()
+
+    def clear_others(self) -> list[Path]:
+        """Removes what unfinished runs of other rows or settings left beside the output; returns what it was."""
+        found = []
+        for parent in {self._folder.parent, self._spill.parent}:
+            for path in sorted(parent.glob(f"{self._output.name}.partial-*")):
+                if path.name != self._folder.name:
+                    with _locked(path) as free:
+                        if free:
+                            shutil.rmtree(path)
+                            found.append(path)
+        return found
+
+    def _empty(self) -> None:
+        for folder in (self.data, self.work):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _remove(self) -> None:
+        for folder in {self._folder, self._spill}:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Tries to lock a folder while the block runs; yields whether it could."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield folder.exists()  # gone: the run that held it has just finished
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(descriptor)

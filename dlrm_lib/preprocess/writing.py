@@ -1,0 +1,158 @@
+"""The second pass: codes become ids, and every row goes to its place in the data set.
+
+Held-out rows, and training rows in input order, go straight there. Shuffled training rows are dealt into buckets first,
+row by row: a row that lies in one piece costs one access to memory when it moves, not one for each of its columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dlrm_lib.features import SPLITS, FeatureSpec
+from dlrm_lib.preprocess.compiled import compiled
+from dlrm_lib.preprocess.counting import Share, part_ids
+from dlrm_lib.preprocess.job import Job
+from dlrm_lib.preprocess.shuffle import deal, splitmix64
+from dlrm_lib.preprocess.spill import Part, read_blocks
+
+DEALT = "dealt.npy"  # int64 [parts, buckets + 1]: where each bucket starts in each part's dealt rows
+_SORTED_ROWS = 1 << 13  # rows gathered at a time: few enough to stay in the cache while their columns are written
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where every row goes. Rows are numbered over all files in time order; the first ``train`` ones are training rows.
+
+    Attributes:
+        train, test, validation: Rows of each split; in input order test precedes validation.
+        spec: The encoded columns.
+        shares: The shares of each column.
+        parts: How many parts there are.
+        bucket_bits: How many bits of a training row's number choose its bucket.
+    """
+
+    train: int
+    test: int
+    validation: int
+    spec: FeatureSpec
+    shares: tuple[tuple[Share, ...], ...]
+    parts: int
+    bucket_bits: int
+
+    @property
+    def record(self) -> np.dtype:
+        """A row in one piece: its number in the shuffled order, and its fields by the names of their files."""
+        columns = [(f"cat_{j}", name) for j, name in enumerate(self.spec.category_dtypes)]
+        return np.dtype(
+            [("number", np.uint64), ("label", np.bool_), ("numerical", np.float16, (self.spec.numerical,)), *columns]
+        )
+
+
+def reserve(job: Job, layout: Layout) -> None:
+    """Makes the binary files at their full size, for tasks to write into; those that are there keep their content."""
+    for split in SPLITS:
+        for name in layout.record.names[1:]:
+            with open(job.folder / split / f"{name}.bin", "ab") as file:
+                file.truncate(getattr(layout, split) * layout.record[name].itemsize)
+
+
+def encode_part(job: Job, layout: Layout, index: int, part: Part, first: int) -> tuple[dict[str, int], np.ndarray]:
+    """Replaces a part's codes by ids and writes its rows into their splits, or dealt into buckets.
+
+    Args:
+        job: What every task needs to know.
+        layout: Where every row goes.
+        index: The part's place among all parts.
+        part: The part.
+        first: The number of its first row.
+
+    Returns:
+        Clicks by split.
+        int64 [buckets]: how many of its rows each bucket of training rows gets.
+    """
+    shuffled = min(part.rows, max(0, layout.train - first)) if job.config.order == "shuffled" else 0
+    place = np.arange(part.rows)
+    number = splitmix64(job.config.shuffle_seed, np.arange(first, first + shuffled))
+    place[:shuffled], dealt = deal(number, layout.bucket_bits)
+    records = np.empty(part.rows, layout.record)
+    records["number"][place[:shuffled]] = number
+    ids = part_ids(job, index, part, layout.parts, layout.shares)
+    ids = [of.astype(name) for of, name in zip(ids, layout.spec.category_dtypes, strict=True)]
+    clicks = dict.fromkeys(SPLITS, 0)
+    row = 0
+    for block in read_blocks(job.work, part, job.columns):
+        at = place[row : row + len(block.label)]
+        records["label"][at] = block.label
+        records["numerical"][at] = block.numerical
+        for column, (of, codes) in enumerate(zip(ids, block.codes, strict=True)):
+            _place(of, codes, at, records[f"cat_{column}"])
+        for split, _, begin, end in _pieces(layout, first + row, first + row + len(block.label)):
+            clicks[split] += int(block.label[begin:end].sum())
+        row += len(block.label)
+    if shuffled:
+        with open(job.work / f"{part.name}.dealt", "wb") as file:  # tofile would not notice a disk that gets full
+            file.write(records[:shuffled].view(np.uint8))
+    for split, to, begin, end in _pieces(layout, first + shuffled, first + part.rows):
+        _write_at(job, split, to, end - begin, [records[shuffled:][begin:end]])
+    return clicks, dealt
+
+
+def _pieces(layout: Layout, row: int, stop: int) -> Iterator[tuple[str, int, int, int]]:
+    """Cuts rows ``row`` to ``stop`` by split: its name, the first row's place in it, the piece counted from ``row``."""
+    begin = 0
+    for split, rows in (("train", layout.train), ("test", layout.test), ("validation", layout.validation)):
+        first, last = max(row, begin), min(stop, begin + rows)
+        if first < last:
+            yield split, first - begin, first - row, last - row
+        begin += rows
+
+
+def sort_bucket(job: Job, layout: Layout, names: Sequence[str], bucket: int, first: int) -> None:
+    """Sorts a bucket's training rows and writes them into the training split.
+
+    Args:
+        job: What every task needs to know.
+        layout: Where every row goes.
+        names: Of all parts.
+        bucket: Its number.
+        first: The place of its first row.
+    """
+    ends = np.load(job.work / DEALT, mmap_mode="r")
+    record = layout.record
+    pieces = []
+    for name, start, stop in zip(names, ends[:, bucket].tolist(), ends[:, bucket + 1].tolist(), strict=True):
+        if start < stop:
+            path = job.work / f"{name}.dealt"
+            pieces.append(np.fromfile(path, record, stop - start, offset=start * record.itemsize))
+    records = np.concatenate(pieces)
+    order = np.argsort(records["number"])  # no two numbers are equal, so any sort will do
+    whole = records.view(f"V{record.itemsize}")  # moved as bytes, not field by field
+    starts = range(0, len(order), _SORTED_ROWS)
+    blocks = (whole[order[at : at + _SORTED_ROWS]].view(record) for at in starts)
+    _write_at(job, "train", first, len(order), blocks)
+
+
+def _write_at(job: Job, split: str, first: int, rows: int, blocks: Iterable[np.ndarray]) -> None:
+    """Writes so many consecutive records into a split's files from row ``first``."""
+    columns: dict[str, np.ndarray] = {}
+    row = 0
+    for block in blocks:
+        for name in block.dtype.names[1:]:
+            kind = block.dtype[name]
+            if name not in columns:
+                columns[name] = np.empty((rows, *kind.shape), kind.base)
+            columns[name][row : row + len(block)] = block[name]
+        row += len(block)
+    for name, column in columns.items():
+        with open(job.folder / split / f"{name}.bin", "r+b") as file:
+            file.seek(first * column[0].nbytes)
+            file.write(column)
+
+
+@compiled
+def _place(ids, codes, place, column):
+    for i in range(codes.size):
+        column[place[i]] = ids[codes[i]]
