@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,6 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(path)
-    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
         yield partial
@@ -51,4 +51,5 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.partial-{os.getpid()}")
+    # Random, because writers of one file may be on several machines.
+    return path.with_name(f"{path.name}.partial-{secrets.token_hex(4)}")

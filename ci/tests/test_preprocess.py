@@ -25,7 +25,7 @@ from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import CRITEO, RawColumns
 from dlrm_lib.preprocess import pipeline, plan, preprocess, session, shuffle, source_files
-from dlrm_lib.preprocess.jobs import Jobs
+from dlrm_lib.preprocess.tasks import Tasks
 
 SMALL = RawColumns(numerical=2, categorical=3)
 LENIENT = PreprocessConfig(frequency_limit=2, max_bad_fraction=0.9)
@@ -239,9 +239,11 @@ def test_real_rows(real_rows: Path, tmp_path: Path, name: str, partitions: int) 
     check(real_rows / name, tmp_path / "encoded", config, CRITEO, partitions=partitions)
 
 
-def text_of_error(source: Path, output: Path, config: PreprocessConfig = LENIENT, columns: RawColumns = SMALL) -> str:
+def text_of_error(
+    source: Path, output: Path, config: PreprocessConfig = LENIENT, columns: RawColumns = SMALL, **options: Any
+) -> str:
     with pytest.raises(InputError) as error:
-        preprocess(source, output, config, columns=columns)
+        preprocess(source, output, config, columns=columns, **options)
     return str(error.value)
 
 
@@ -373,13 +375,13 @@ def test_what_is_done_is_not_done_again(days: Path, tmp_path: Path, monkeypatch:
 
     with pytest.raises(KeyboardInterrupt):
         preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=interrupt)
-    wait = Jobs._wait
+    wait = Tasks._wait
 
-    def watched(self: Jobs, action: Any, look: Any, phase: str) -> Any:
+    def watched(self: Tasks, action: Any, look: Any, phase: str) -> Any:
         phases.append(phase)
         return wait(self, action, look, phase)
 
-    monkeypatch.setattr(Jobs, "_wait", watched)
+    monkeypatch.setattr(Tasks, "_wait", watched)
     shown: list[tuple[str, int, int]] = []
     preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=lambda *now: shown.append(now))
     assert phases == ["sorting"]
@@ -462,33 +464,56 @@ def test_as_many_tasks_as_memory_has_room_for(monkeypatch: pytest.MonkeyPatch) -
     assert plan.fitting_tasks(None, 4) == 4
 
 
-@pytest.mark.parametrize("phase", ["reading", "encoding", "sorting"])
-def test_a_full_disk_says_so_and_is_gone_on_with(days: Path, tmp_path: Path, phase: str) -> None:
-    """A device that is always full stands where a task writes."""
-    (tmp_path / "out").mkdir()
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 100 KB; it can be remounted with more."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", folder], capture_output=True, text=True)
+    if mount.returncode:
+        pytest.skip(f"no file system can be mounted here: {mount.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_that_gets_full_says_so_and_is_gone_on_with(
+    tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_days(tmp_path / "raw", DAY_1 * 100, DAY_1 * 100, DAY_1)
+    with monkeypatch.context() as patch:
+        usage = shutil.disk_usage(tmp_path)
+        patch.setattr(shutil, "disk_usage", lambda path: usage)  # so that it does not find out before it starts
+        text = text_of_error(source, tmp_path / "out", spill=small_disk)
+    assert "cannot be written" in text
+    assert "found: No space left on device" in text
+    assert len(text.splitlines()) == 3
+    assert not (tmp_path / "out").exists()
+    subprocess.run(["mount", "-o", "remount,size=50m", small_disk], check=True)
+    said: list[str] = []
+    check(source, tmp_path / "out", LENIENT, spill=small_disk, announce=said.append)
+    assert "going on" in said[-1]
+    assert list(small_disk.iterdir()) == []
+
+
+def test_a_full_disk_is_noticed_outside_of_tasks_too(days: Path, tmp_path: Path) -> None:
+    """A device that is always full stands where this process writes."""
 
     def interrupt(now: str, done: int, total: int) -> None:
-        if now == phase:
+        if now == "sorting":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, partitions=1, progress=interrupt)
+        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=interrupt)
     (partial,) = (path for path in tmp_path.iterdir() if "partial" in path.name)
-    name = {
-        "reading": "work/1-0.tokens",
-        "encoding": "work/1-0.dealt",
-        "sorting": "work/dealt.npy",
-    }[phase]
-    for done in (partial / "work" / "done").glob(f"{phase}-*"):
-        done.unlink()
-    (partial / name).unlink(missing_ok=True)
-    (partial / name).symlink_to("/dev/full")
-    with pytest.raises(InputError) as error:
-        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, partitions=1)
-    assert f"{partial} cannot be written" in str(error.value)
-    assert "No space left on device" in str(error.value)
-    (partial / name).unlink()
-    check(days, tmp_path / "out", LENIENT, partitions=1)
+    for path in (partial / "work" / "done").glob("sorting-*"):
+        path.unlink()
+    (partial / "work" / "dealt.npy").unlink()
+    (partial / "work" / "dealt.npy").symlink_to("/dev/full")
+    text = text_of_error(days, tmp_path / "out")
+    assert f"{partial} cannot be written" in text
+    assert "No space left on device" in text
+    (partial / "work" / "dealt.npy").unlink()
+    check(days, tmp_path / "out", LENIENT)
 
 
 def test_strict_stops_at_the_first_bad_line(tmp_path: Path) -> None:

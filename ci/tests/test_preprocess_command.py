@@ -111,6 +111,7 @@ def test_a_run_that_was_killed_gives_the_same_bytes(
                 EncodedDataset(partial / "data")
         if group:
             # The next run is to come to this moment again.
+            (partial / "data" / "manifest.json").unlink(missing_ok=True)
             for path in partial.glob(MOMENTS[moment]):
                 path.unlink()
             for path in (partial / "work" / "done").glob(f"{moment}-*"):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dlrm_lib.preprocess.job import Job
-from dlrm_lib.preprocess.spill import Part, read_blocks, read_dictionaries, read_piece, write_pieces
+from dlrm_lib.preprocess.spill import Part, read_blocks, read_dictionaries, read_piece, write_pieces, written
 from dlrm_lib.preprocess.tokens import Texts, Tokens, joined
 from dlrm_lib.preprocess.vocabulary import Dictionary, rank, write_vocabulary
 
@@ -73,7 +73,7 @@ def bins(job: Job, parts: Sequence[Part], least: int) -> list[list[Share]]:
     return [members for _, _, members in sorted(heap, key=lambda entry: entry[1])]
 
 
-def count_part(job: Job, index: int, part: Part, counted: int, bin_of: dict[Share, int]) -> Iterator[tuple[int, Blob]]:
+def count_part(job: Job, bin_of: dict[Share, int], index: int, part: Part, counted: int) -> Iterator[tuple[int, Blob]]:
     """Yields, for each share in ``bin_of``, its bin and what the first ``counted`` rows of a part say of it."""
     recounted = _recount(job, part, counted) if 0 < counted < part.rows else None
     shares: list[list[Share]] = [[] for _ in range(job.columns.categorical)]
@@ -151,7 +151,8 @@ def merge_bin(job: Job, parts: int, blobs: Iterable[Blob]) -> list[Ranked]:
             id_of[kept] = np.arange(1, len(kept) + 1)
             tokens = tokens.take(kept)
             text, ends = tokens.texts.packed(np.arange(len(tokens.texts.start)))
-            np.savez(job.work / f"kept-{share.name}.npz", keys=tokens.keys, text=text, ends=ends, counts=counts[kept])
+            with written(job.work / f"kept-{share.name}.npz") as file:
+                np.savez(file, keys=tokens.keys, text=text, ends=ends, counts=counts[kept])
         write_pieces(job.work / f"ids-{share.name}", [id_of[of_part] for of_part in codes])
     return ranked
 

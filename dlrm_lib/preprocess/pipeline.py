@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, groupby
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +29,13 @@ from dlrm_lib.preprocess import quarantine
 from dlrm_lib.preprocess.cluster import check_workers
 from dlrm_lib.preprocess.counting import Ranked, Share, bins, count_part, merge_bin, rank_column
 from dlrm_lib.preprocess.job import Job
-from dlrm_lib.preprocess.jobs import Jobs
 from dlrm_lib.preprocess.plan import Plan, check_plan, fitting_tasks, make_plan
-from dlrm_lib.preprocess.reading import read_range
+from dlrm_lib.preprocess.reading import hash_or_read
 from dlrm_lib.preprocess.session import spark_session
 from dlrm_lib.preprocess.shuffle import bucket_bits
-from dlrm_lib.preprocess.source import cut, sha256, source_files
+from dlrm_lib.preprocess.source import Range, cut, source_files
 from dlrm_lib.preprocess.spill import Part
+from dlrm_lib.preprocess.tasks import Tasks
 from dlrm_lib.preprocess.unfinished import Unfinished, boot
 from dlrm_lib.preprocess.writing import DEALT, Layout, encode_part, reserve, sort_bucket
 from dlrm_lib.records import usable_cores
@@ -110,7 +110,7 @@ def preprocess(
                 say(f"going on with what is in {unfinished.data.parent}")
             check_plan(plan, unfinished.data, unfinished.work, cores=spark.defaultParallelism, here=here, memory=memory)
             job = Job(folder=unfinished.data, work=unfinished.work, columns=columns, config=config)
-            _make(Jobs(spark, job.work / "done", progress), job, files, partitions, plan)
+            _make(Tasks(spark, job.work / "done", progress), job, files, partitions, plan)
         manifest = Manifest.read(unfinished.data)
         unfinished.finish()
     return manifest
@@ -131,16 +131,16 @@ def _identity(files: list[Path], columns: RawColumns, config: PreprocessConfig, 
     )
 
 
-def _make(jobs: Jobs, job: Job, files: list[Path], partitions: int | None, plan: Plan) -> None:
+def _make(tasks: Tasks, job: Job, files: list[Path], partitions: int | None, plan: Plan) -> None:
     """Makes the data set in ``job.folder``, the manifest last."""
     for name in ("vocabulary", "quarantine", *SPLITS):
         (job.folder / name).mkdir(exist_ok=True)
-    hashes, parts = _read(jobs, job, files, partitions, plan)
+    hashes, parts = _read(tasks, job, files, partitions, plan)
     quarantined = quarantine.collect(job, files, parts)
     rows = sum(part.rows for part in parts)
     train, test, validation = _split(parts, len(files), job.config.holdout_fraction)
     counted = train if job.config.vocabulary_days == "training" else rows
-    ranked, shares = _count(jobs, job, parts, counted)
+    ranked, shares = _count(tasks, job, parts, counted)
     spec = FeatureSpec(numerical=job.columns.numerical, cardinalities=tuple(column.cardinality for column in ranked))
     layout = Layout(
         train=train,
@@ -151,7 +151,7 @@ def _make(jobs: Jobs, job: Job, files: list[Path], partitions: int | None, plan:
         parts=len(parts),
         bucket_bits=bucket_bits(train),
     )
-    clicks = _write(jobs, job, layout, parts)
+    clicks = _write(tasks, job, layout, parts)
     spec.write(job.folder / "feature_spec.yaml")
     Manifest(
         config=as_dict(job.config),
@@ -182,24 +182,23 @@ def _check_output(output: Path, source: Path) -> None:
         raise InputError(f"{above} cannot be written to.", remedy="Choose another output, or change its permissions.")
 
 
-def _read(jobs: Jobs, job: Job, files: list[Path], partitions: int | None, plan: Plan) -> tuple[list[str], list[Part]]:
+def _read(
+    tasks: Tasks, job: Job, files: list[Path], partitions: int | None, plan: Plan
+) -> tuple[list[str], list[Part]]:
     """The files' hashes and the parts. Each file's hash is taken while its ranges are read, so that it is read once."""
     if partitions:
         most = max(1, -(-plan.bytes // partitions))
     else:
         most = min(max(plan.bytes // _RANGES, _LEAST_RANGE), _MOST_RANGE)
-    calls: list[Callable[[], str | list[Part]]] = []
-    file = -1
-    for piece in cut(files, most):
-        if piece.file != file:
-            file = piece.file
-            calls.append(partial(sha256, piece.path))
-        calls.append(partial(read_range, job, piece))
+    items: list[tuple[Path | Range]] = []
+    for _, of_file in groupby(cut(files, most), key=lambda piece: piece.path):
+        pieces = list(of_file)
+        items += [(pieces[0].path,), *((piece,) for piece in pieces)]
 
     def rows(_: int, result: str | list[Part]) -> int:
         return 0 if isinstance(result, str) else sum(part.rows for part in result)
 
-    results = jobs.run("reading", calls, rows, plan.rows)
+    results = tasks.run("reading", partial(hash_or_read, job), items, rows, plan.rows)
     hashes = [result for result in results if isinstance(result, str)]
     return hashes, [part for result in results if not isinstance(result, str) for part in result]
 
@@ -215,57 +214,56 @@ def _split(parts: list[Part], files: int, holdout_fraction: float) -> tuple[int,
     return rows - held_out, test, held_out - test
 
 
-def _count(jobs: Jobs, job: Job, parts: list[Part], counted: int) -> tuple[list[Ranked], tuple[tuple[Share, ...], ...]]:
+def _count(
+    tasks: Tasks, job: Job, parts: list[Part], counted: int
+) -> tuple[list[Ranked], tuple[tuple[Share, ...], ...]]:
     """Each column's vocabulary, made from the first ``counted`` rows, and its shares."""
     of_bin = bins(job, parts, _LEAST_BINS)
     starts = _starts(part.rows for part in parts)
-    attempt = jobs.attempt("counting")
+    attempt = tasks.attempt("counting")
 
-    def tasks(missing: list[int]) -> RDD:
+    def counts(missing: list[int]) -> RDD:
         bin_of = {share: place for place, number in enumerate(missing) for share in of_bin[number]}
-        count = [partial(count_part, job, i, part, counted - starts[i], bin_of) for i, part in enumerate(parts)]
+        items = [(index, part, counted - starts[index]) for index, part in enumerate(parts)]
 
         def merge(place: int, pairs: Iterable) -> Iterable:
             index = missing[place]
             return [(index, attempt(index, partial(merge_bin, job, len(parts), (blob for _, blob in pairs))))]
 
-        shuffled = jobs.spread(count).flatMap(lambda call: call()).partitionBy(len(missing), int)
+        counted_parts = tasks.spread(items).flatMap(lambda item: count_part(job, bin_of, *item))
+        shuffled = counted_parts.partitionBy(len(missing), int)
         return shuffled.mapPartitionsWithIndex(merge)
 
     def columns(index: int, _: list[Ranked]) -> int:
         return sum(share.number == 0 for share in of_bin[index])
 
-    results = jobs.collect("counting", len(of_bin), tasks, columns, job.columns.categorical)
+    results = tasks.collect("counting", len(of_bin), counts, columns, job.columns.categorical)
     shares = sorted(share for members in of_bin for share in members)
     of_column = tuple(
         tuple(share for share in shares if share.column == column) for column in range(job.columns.categorical)
     )
-    large = [partial(rank_column, job, list(each), len(parts)) for each in of_column if len(each) > 1]
-    ranked = [column for result in results for column in result] + jobs.run("ranking", large)
-    return sorted(ranked), of_column
+    large = [(shares, len(parts)) for shares in of_column if len(shares) > 1]
+    ranked = [column for result in results for column in result]
+    return sorted(ranked + tasks.run("ranking", partial(rank_column, job), large)), of_column
 
 
-def _write(jobs: Jobs, job: Job, layout: Layout, parts: list[Part]) -> dict[str, int]:
+def _write(tasks: Tasks, job: Job, layout: Layout, parts: list[Part]) -> dict[str, int]:
     """Writes all rows; returns the clicks of each split."""
     reserve(job, layout)
-    first = _starts(part.rows for part in parts)
-    calls = [partial(encode_part, job, layout, index, part, first[index]) for index, part in enumerate(parts)]
+    firsts = _starts(part.rows for part in parts)
+    items = [(index, part, firsts[index]) for index, part in enumerate(parts)]
     rows = sum(part.rows for part in parts)
-    encoded = jobs.run("encoding", calls, lambda index, _: parts[index].rows, rows)
+    encoded = tasks.run("encoding", partial(encode_part, job, layout), items, lambda at, _: parts[at].rows, rows)
     if job.config.order == "shuffled" and layout.train:
         for part in parts:  # room for what comes
             (job.work / f"{part.name}.rows").unlink(missing_ok=True)
         dealt = np.stack([counts for _, counts in encoded])
         np.save(job.work / DEALT, np.cumsum(np.pad(dealt, ((0, 0), (1, 0))), axis=1))
         sizes = dealt.sum(axis=0).tolist()
-        names = [part.name for part in parts]
-        sort = [
-            partial(sort_bucket, job, layout, names, bucket, start)
-            for bucket, (start, size) in enumerate(zip(_starts(sizes), sizes, strict=True))
-            if size
-        ]
-        filled = [size for size in sizes if size]
-        jobs.run("sorting", sort, lambda index, _: filled[index], layout.train)
+        buckets = [(bucket, first) for bucket, first in enumerate(_starts(sizes)) if sizes[bucket]]
+        tasks.run(
+            "sorting", partial(sort_bucket, job, layout), buckets, lambda at, _: sizes[buckets[at][0]], layout.train
+        )
     return {split: sum(clicks[split] for clicks, _ in encoded) for split in SPLITS}
 
 

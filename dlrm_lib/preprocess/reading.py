@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from dlrm_lib.preprocess import quarantine
 from dlrm_lib.preprocess.job import Job
 from dlrm_lib.preprocess.rows import REASONS, Parser, Rows, encode_integers
-from dlrm_lib.preprocess.source import Range, chunks, lines_before
-from dlrm_lib.preprocess.spill import Block, Part, write_block, write_dictionaries
+from dlrm_lib.preprocess.source import Range, chunks, lines_before, sha256
+from dlrm_lib.preprocess.spill import Block, Part, write_block, write_dictionaries, written
 from dlrm_lib.preprocess.vocabulary import Dictionary
+
+
+def hash_or_read(job: Job, item: Path | Range) -> str | list[Part]:
+    """The hash of a file, or what ``read_range`` makes of a range: both read it, so both are done at about one time."""
+    return read_range(job, item) if isinstance(item, Range) else sha256(item)
 
 
 def read_range(job: Job, piece: Range) -> list[Part]:
@@ -43,7 +49,7 @@ def _read_part(
     bad = np.zeros(len(REASONS), np.int64)
     line = 0
     full = False
-    with open(job.work / f"{name}.rows", "wb") as spill, open(job.work / f"{name}.bad", "wb") as rejected:
+    with written(job.work / f"{name}.rows") as spill, written(job.work / f"{name}.bad") as rejected:
         for data, size in lines:
             rows = parser.parse(data, size)
             if len(rows.bad):

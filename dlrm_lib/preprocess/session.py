@@ -57,7 +57,8 @@ def spark_session(cores: int | None = None, master: str | None = None) -> SparkS
         master: ``spark://HOST:PORT``, ``yarn`` or ``k8s://...``; by default this process and its children do the work.
 
     Raises:
-        InputError: no Java that Spark can run on; a master that does not answer; a session runs on another master.
+        InputError: no Java that Spark can run on; a master that does not answer, or on which the number of cores cannot
+            be chosen here; a session runs on another master.
     """
     running = _running_session(master)
     if running is not None:
@@ -93,13 +94,24 @@ def spark_session(cores: int | None = None, master: str | None = None) -> SparkS
         options = f"-Dlog4j2.configurationFile='{log_settings.as_uri()}' {os.environ.get('SPARK_SUBMIT_OPTS', '')}"
         with _environment({**environment, "SPARK_SUBMIT_OPTS": options}):
             try:
-                return builder.getOrCreate()
+                session = builder.getOrCreate()
+                if not (master.startswith("spark://") and _is_unregistered(session)):
+                    return session
+                cause = "no answer to the application's registration within a minute"
             except (Py4JError, PySparkException) as error:
-                raise InputError(
-                    f"Spark does not start on {master}.",
-                    found=re.sub(r"\s+", " ", str(error))[:300],
-                    remedy="Java's own lines above say more; on a cluster, so does the master's log.",
-                ) from error
+                cause = re.sub(r"\s+", " ", str(error))[:300]
+    if SparkContext._active_spark_context is not None:  # Java gave up when Python had its half
+        SparkContext._active_spark_context.stop()
+    raise InputError(
+        f"Spark does not start on {master}.",
+        found=cause,
+        remedy="Java's own lines above say more; on a cluster, so does the master's log.",
+    )
+
+
+def _is_unregistered(session: SparkSession) -> bool:
+    """Whether a standalone master never gave the application a name of its own; Java then stops by and by."""
+    return session.sparkContext.applicationId.startswith("spark-application-")
 
 
 def _running_session(master: str | None) -> SparkSession | None:

@@ -6,6 +6,7 @@ again writes the same bytes again.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from dlrm_lib.features import RawColumns
+from dlrm_lib.files import new_file
 from dlrm_lib.preprocess.tokens import Texts, Tokens
 from dlrm_lib.preprocess.vocabulary import Dictionary
 
@@ -58,6 +60,13 @@ class Block(NamedTuple):
     codes: list[np.ndarray]
 
 
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file to write. It is there once it is whole, even if a task of a killed run still writes the same one."""
+    with new_file(path) as partial, open(partial, "wb") as file:
+        yield file
+
+
 def write_block(file: BinaryIO, block: Block) -> None:
     """Appends a block to a part's spill; codes take two bytes where the column's codes so far fit."""
     file.write(np.array([codes.itemsize for codes in block.codes], np.uint8))
@@ -79,7 +88,7 @@ def read_blocks(folder: Path, part: Part, columns: RawColumns) -> Iterator[Block
 
 def write_dictionaries(path: Path, dictionaries: Sequence[Dictionary]) -> None:
     """Spills tokens and counts, column by column."""
-    with open(path, "wb") as file:
+    with written(path) as file:
         for dictionary in dictionaries:
             tokens = dictionary.tokens
             text, ends = tokens.texts.packed(np.arange(len(tokens.texts.start)))
@@ -101,7 +110,7 @@ def read_dictionaries(path: Path, part: Part) -> Iterator[tuple[Tokens, np.ndarr
 
 def write_pieces(path: Path, pieces: Sequence[np.ndarray]) -> None:
     """Writes int32 arrays into one file, from which each can be read alone."""
-    with open(path, "wb") as file:
+    with written(path) as file:
         file.write(np.cumsum([0, *map(len, pieces)], dtype=np.int64))
         for piece in pieces:
             file.write(np.ascontiguousarray(piece, np.int32))

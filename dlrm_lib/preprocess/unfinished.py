@@ -100,6 +100,8 @@ class Unfinished:
 
     def finish(self) -> None:
         """Puts the data set in its place; what was there is replaced."""
+        for path in self.data.rglob("*.partial-*"):  # what a task was writing when it was killed
+            path.unlink()
         if self._output.exists():
             os.replace(self._output, self._folder / "replaced")
         os.replace(self.data, self._output)

@@ -6,7 +6,7 @@ row by row: a row that lies in one piece costs one access to memory when it move
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from dlrm_lib.preprocess.compiled import compiled
 from dlrm_lib.preprocess.counting import Share, part_ids
 from dlrm_lib.preprocess.job import Job
 from dlrm_lib.preprocess.shuffle import deal, splitmix64
-from dlrm_lib.preprocess.spill import Part, read_blocks
+from dlrm_lib.preprocess.spill import Part, read_blocks, written
 
 DEALT = "dealt.npy"  # int64 [parts, buckets + 1]: where each bucket starts in each part's dealt rows
 _SORTED_ROWS = 1 << 13  # rows gathered at a time: few enough to stay in the cache while their columns are written
@@ -93,7 +93,7 @@ def encode_part(job: Job, layout: Layout, index: int, part: Part, first: int) ->
             clicks[split] += int(block.label[begin:end].sum())
         row += len(block.label)
     if shuffled:
-        with open(job.work / f"{part.name}.dealt", "wb") as file:  # tofile would not notice a disk that gets full
+        with written(job.work / f"{index}.dealt") as file:  # tofile would not notice a disk that gets full
             file.write(records[:shuffled].view(np.uint8))
     for split, to, begin, end in _pieces(layout, first + shuffled, first + part.rows):
         _write_at(job, split, to, end - begin, [records[shuffled:][begin:end]])
@@ -110,28 +110,31 @@ def _pieces(layout: Layout, row: int, stop: int) -> Iterator[tuple[str, int, int
         begin += rows
 
 
-def sort_bucket(job: Job, layout: Layout, names: Sequence[str], bucket: int, first: int) -> None:
+def sort_bucket(job: Job, layout: Layout, bucket: int, first: int) -> None:
     """Sorts a bucket's training rows and writes them into the training split.
 
     Args:
         job: What every task needs to know.
         layout: Where every row goes.
-        names: Of all parts.
         bucket: Its number.
         first: The place of its first row.
     """
     ends = np.load(job.work / DEALT, mmap_mode="r")
-    record = layout.record
-    pieces = []
-    for name, start, stop in zip(names, ends[:, bucket].tolist(), ends[:, bucket + 1].tolist(), strict=True):
+    starts, stops = ends[:, bucket], ends[:, bucket + 1]
+    records = np.empty(int((stops - starts).sum()), layout.record)
+    row = 0
+    for index, (start, stop) in enumerate(zip(starts.tolist(), stops.tolist(), strict=True)):
         if start < stop:
-            path = job.work / f"{name}.dealt"
-            pieces.append(np.fromfile(path, record, stop - start, offset=start * record.itemsize))
-    records = np.concatenate(pieces)
+            piece = records[row : row + stop - start]
+            with open(job.work / f"{index}.dealt", "rb") as file:
+                file.seek(start * layout.record.itemsize)
+                if file.readinto(piece.view(np.uint8)) < piece.nbytes:
+                    raise EOFError(f"{file.name} was cut short")
+            row += len(piece)
     order = np.argsort(records["number"])  # no two numbers are equal, so any sort will do
-    whole = records.view(f"V{record.itemsize}")  # moved as bytes, not field by field
-    starts = range(0, len(order), _SORTED_ROWS)
-    blocks = (whole[order[at : at + _SORTED_ROWS]].view(record) for at in starts)
+    whole = records.view(f"V{layout.record.itemsize}")  # moved as bytes, not field by field
+    blocks_at = range(0, len(order), _SORTED_ROWS)
+    blocks = (whole[order[at : at + _SORTED_ROWS]].view(layout.record) for at in blocks_at)
     _write_at(job, "train", first, len(order), blocks)
 
 

@@ -6,6 +6,7 @@ run again asks Spark only for the results that are missing. The same files say h
 
 from __future__ import annotations
 
+import os
 import pickle
 import uuid
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ _TASKS_PER_CORE = 6  # enough for the cores to finish together
 _FAILED = ".failed"
 
 
-class Jobs:
+class Tasks:
     """The tasks of one run.
 
     Args:
@@ -47,28 +48,33 @@ class Jobs:
     def run(
         self,
         phase: str,
-        calls: Sequence[Callable[[], Result]],
+        call: Callable[..., Result],
+        arguments: Sequence[tuple],
         amounts: Callable[[int, Result], int] = lambda index, result: 0,
         total: int = 0,
     ) -> list[Result]:
-        """The results of all calls, in their order; each call is a task.
+        """Calls a function once for each tuple of arguments.
 
         Args:
             phase: A name of its own.
-            calls: What to run.
+            call: What to call.
+            arguments: What to call it with.
             amounts: How much of ``total`` a call (its index and result) stands for.
             total: For progress; 0: not worth showing.
+
+        Returns:
+            The results, in the order of the arguments.
 
         Raises:
             InputError: from a call, or a disk that is full or cannot be written to. Such a call is not tried again.
         """
+        attempt = self.attempt(phase)
 
-        def tasks(missing: list[int]) -> RDD:
-            folder = self._folder
-            numbered = [(index, calls[index]) for index in missing]
-            return self.spread(numbered).map(lambda task: (task[0], _attempt(folder, phase, task[0], task[1])))
+        def make(missing: list[int]) -> RDD:
+            items = [(index, arguments[index]) for index in missing]
+            return self.spread(items).map(lambda item: (item[0], attempt(item[0], lambda: call(*item[1]))))
 
-        return self.collect(phase, len(calls), tasks, amounts, total)
+        return self.collect(phase, len(arguments), make, amounts, total)
 
     def spread(self, items: Sequence[Any]) -> RDD:
         """Distributes items over a few tasks per core: starting a task takes as long as some work of ours."""
@@ -78,11 +84,11 @@ class Jobs:
         self,
         phase: str,
         count: int,
-        tasks: Callable[[list[int]], RDD],
+        make: Callable[[list[int]], RDD],
         amounts: Callable[[int, Result], int],
         total: int,
     ) -> list[Result]:
-        """``run`` for tasks that are more than a call: ``tasks`` makes, for the missing ones, pairs (index, result).
+        """``run`` for tasks that are more than a call: ``make`` gives, for the missing ones, pairs (index, result).
 
         Each pair must come from ``attempt``.
         """
@@ -91,19 +97,23 @@ class Jobs:
 
         def look() -> None:
             nonlocal done
-            before = done
-            for index in range(count):
-                if index not in results and (path := self._folder / f"{phase}-{index}").exists():
-                    results[index] = pickle.loads(path.read_bytes())
-                    done += amounts(index, results[index])
-            if self._progress and total and (done != before or before == 0):
+            failed = []
+            for name in os.listdir(self._folder):  # once: on a shared disk, asking file by file would take long
+                of_phase, _, number = name.rpartition("-")
+                if of_phase == phase and number.isdigit() and int(number) not in results:
+                    results[int(number)] = pickle.loads((self._folder / name).read_bytes())
+                    done += amounts(int(number), results[int(number)])
+                elif of_phase == phase and number.endswith(_FAILED):
+                    failed.append(int(number.removesuffix(_FAILED)))
+            if failed:
+                raise pickle.loads((self._folder / f"{phase}-{min(failed)}{_FAILED}").read_bytes())
+            if self._progress and total:
                 self._progress(phase, min(done, total), total)
 
         look()
         missing = [index for index in range(count) if index not in results]
         if missing:
-            for index, result in self._wait(lambda: tasks(missing).collect(), look, phase):
-                results[index] = result
+            results.update(self._wait(lambda: make(missing).collect(), look, phase))
         if self._progress and total:
             self._progress(phase, total, total)
         return [results[index] for index in range(count)]
@@ -130,21 +140,15 @@ class Jobs:
             try:
                 while not wait([future], timeout=_POLL_SECONDS).done:
                     look()
-                    self._raise_failure(phase)
                 results = future.result()
             except Py4JJavaError as error:
-                self._raise_failure(phase)
+                look()
                 raise _explained(error) from error
             except BaseException:
                 self._spark.cancelJobGroup(group)
                 raise
-        self._raise_failure(phase)
+        look()
         return results
-
-    def _raise_failure(self, phase: str) -> None:
-        failed = sorted(self._folder.glob(f"{phase}-*{_FAILED}"), key=lambda path: int(path.stem.split("-")[-1]))
-        if failed:
-            raise pickle.loads(failed[0].read_bytes())
 
 
 def _attempt(folder: Path, phase: str, index: int, call: Callable[[], Result]) -> Result | None:
