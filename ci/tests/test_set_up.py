@@ -25,14 +25,15 @@ def _checkout_to_set_up(tmp_path: Path) -> Path:
 class _Commands:
     """Stands in for running commands: makes the interpreter that `python -m venv` would, remembers what was asked."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, venv: str = ".venv") -> None:
         self.root = root
+        self.venv = venv
         self.asked: list[str] = []
 
     def __call__(self, command: list[str], sentence: str) -> None:
         self.asked.append("venv --clear" if "--clear" in command else "venv" if "venv" in command else "pip")
         if "venv" in command:
-            python = self.root / ".venv" / "bin" / "python"
+            python = self.root / self.venv / "bin" / "python"
             python.parent.mkdir(parents=True, exist_ok=True)
             python.touch()
             python.chmod(0o755)
@@ -52,6 +53,19 @@ def test_set_up_runs_once_and_again_when_something_changed(tmp_path):
     run.root = moved
     assert set_up.set_up(moved, run=run)
     assert run.asked == ["venv", "pip", "pip", "venv --clear", "pip"]
+
+
+def test_the_environment_of_spark_4_has_pins_of_its_own(tmp_path):
+    root = _checkout_to_set_up(tmp_path)
+    (root / "ci" / "spark4.txt").write_text("one")
+    run = _Commands(root, ".venv-spark4")
+    assert set_up.set_up_spark_4(root, run=run)
+    (root / "ci" / "constraints.txt").write_text("three")
+    assert not set_up.set_up_spark_4(root, run=run)
+    (root / "ci" / "spark4.txt").write_text("two")
+    assert set_up.set_up_spark_4(root, run=run)
+    assert run.asked == ["venv", "pip", "pip"]
+    assert not (root / ".venv").exists()
 
 
 @pytest.mark.parametrize("interrupted_at", ["venv", "pip"])

@@ -1,0 +1,230 @@
+"""How fast raw rows are encoded, beside Polars and beside the DataFrame pipeline of chapter 02.
+
+    python ci/bench/preprocess.py [--rows 4000000] [--days 24] [--peers polars,dataframe]
+    python ci/bench/preprocess.py --scaling 4,16,32 [--days 24]
+
+    Both also take [--cores 2] [--repeats 3] [--data FOLDER] [--record PATH]; --data keeps the rows for the next time.
+
+The contestants encode the same synthetic day files in turn, ``--repeats`` times, held to the same cores. Each is a
+whole command in a fresh process: the start of Python and Spark and the writing of the result are included.
+
+- ours: ``python -m dlrm_lib preprocess``. It checks every line, hashes the files and shuffles the training rows.
+- polars: all rows in memory, one array per column. It checks and hashes nothing, and leaves the rows in their order.
+- dataframe: the cells of chapter 02 that are tagged ``dataframe``, up to encoded Parquet; rows in their order.
+
+After the first round the results are compared: every label and id of a peer must be ours, and every number within one
+float16 of ours.
+
+``--scaling`` measures ours alone at several sizes, in millions of rows: seconds, and the most memory that its processes
+take together (proportional set size, sampled every half second; the page cache does not count). A size twice the one
+before it is the same data twice: each training day two times, then the last day, two times as long. The frequency limit
+is doubled too, so the vocabularies stay the same, which is checked.
+
+Not included: reading from disk, as every file is read once just before, when what ran earlier has also been written to
+disk; and compiling with numba in a new checkout, as ours encodes a few rows before anything is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.preprocess_peers import INTEGERS, SETTINGS, TOKENS, day_files
+
+from dlrm_lib.config import SyntheticConfig
+from dlrm_lib.dataset import EncodedDataset
+from dlrm_lib.files import new_folder
+from dlrm_lib.records import usable_cores, write_record
+from dlrm_lib.synthetic import generate
+from runner.memory import PeakMemory
+
+CI = Path(__file__).resolve().parents[1]
+
+
+def raw_rows(folder: Path, rows: int, days: int) -> Path:
+    """The folder of synthetic day files, generated unless it is there."""
+    raw = folder.absolute() / f"{rows}_rows_{days}_days"
+    if not raw.exists():
+        print(f"generating {rows:,} rows", flush=True)
+        generate(raw, SyntheticConfig(rows=rows, days=days), workers=usable_cores())
+    return raw
+
+
+def twice(raw: Path) -> Path:
+    """The same rows two times: links to all training days, to all training days again, and a last day twice as long."""
+    doubled = raw.with_name(f"{raw.name}_twice")
+    if not doubled.exists():
+        *training, last = (path.resolve() for path in day_files(raw))
+        with new_folder(doubled) as folder:
+            for day, path in enumerate(2 * training):
+                (folder / f"day_{day}").symlink_to(path)
+            with open(folder / f"day_{2 * len(training)}", "wb") as file:
+                file.writelines(2 * [last.read_bytes()])
+    return doubled
+
+
+def encode(contestant: str, raw: Path, output: Path, cores: int, limit: int = SETTINGS.frequency_limit) -> float:
+    """Seconds that a contestant takes in a process of its own, its input being in the page cache."""
+    command = [sys.executable, "-m", "bench.preprocess_peers", contestant, str(raw), str(output)]
+    if contestant == "ours":
+        command = [sys.executable, "-m", "dlrm_lib", "preprocess", "--input", str(raw), "--output", str(output)]
+        command += ["--frequency_limit", str(limit)]
+    command += ["--cores", str(cores)]
+    os.sync()
+    for path in day_files(raw):
+        with open(path, "rb") as file:
+            while file.read(16 << 20):
+                pass
+    begin = time.perf_counter()
+    done = subprocess.run(command, cwd=CI, capture_output=True, text=True, errors="replace", check=False)
+    seconds = time.perf_counter() - begin
+    if done.returncode:
+        raise SystemExit(f"{contestant} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+    return seconds
+
+
+def rows_in_input_order(contestant: str, output: Path) -> Iterator[np.ndarray]:
+    """From a contestant's result: labels [rows], numbers [rows, 13], then the ids of each column [rows]."""
+    if contestant == "ours":
+        from dlrm_lib.preprocess.shuffle import splitmix64
+
+        dataset = EncodedDataset(output)
+        train, *rest = (
+            [s.label, s.numerical, *s.categorical] for s in (dataset.train, dataset.test, dataset.validation)
+        )
+        shuffled = np.argsort(splitmix64(SETTINGS.shuffle_seed, np.arange(len(dataset.train))))
+        for of_train, *of_rest in zip(train, *rest, strict=True):
+            unshuffled = np.empty_like(of_train)
+            unshuffled[shuffled] = of_train
+            yield np.concatenate([unshuffled, *of_rest])
+    elif contestant == "polars":
+        for name in ("label", "numerical", *(f"cat_{j}" for j in range(len(TOKENS)))):
+            yield np.load(output / f"{name}.npy")
+    else:
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(output / "encoded").sort_by("row")
+        yield table["label"].to_numpy()
+        yield np.stack([table[name].to_numpy() for name in INTEGERS], axis=1).astype(np.float16)
+        for j in range(len(TOKENS)):
+            yield table[f"cat_{j}"].to_numpy()
+
+
+def check_equal(peer: str, outputs: dict[str, Path]) -> None:
+    """Compares a peer's result with ours, row by row."""
+    ours, theirs = (rows_in_input_order(name, outputs[name]) for name in ("ours", peer))
+    for what, mine, other in zip(["labels", "numbers", *TOKENS], ours, theirs, strict=True):
+        if what == "numbers":  # Polars rounds through float32, which moves one in a million by one float16.
+            mine, other = mine.view(np.int16), other.view(np.int16)
+            same = mine.shape == other.shape and np.abs(mine - other).max() <= 1
+        else:
+            same = np.array_equal(mine, other)
+        if not same:
+            raise SystemExit(f"{peer} encodes {what} otherwise than ours: the comparison means nothing.")
+
+
+def compare(raw: Path, scratch: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Ours and its peers in turn: seconds of each run, medians, and how many times ours they take."""
+    runs: dict[str, list[float]] = {name: [] for name in ("ours", *arguments.peers)}
+    for repeat in range(arguments.repeats):
+        outputs = {name: scratch / name for name in runs}
+        for name, output in outputs.items():
+            runs[name].append(encode(name, raw, output, arguments.cores))
+            print(f"{name}: {runs[name][-1]:.1f} s", flush=True)
+        if repeat == 0:
+            for peer in arguments.peers:
+                check_equal(peer, outputs)
+        for output in outputs.values():
+            shutil.rmtree(output)
+    medians = {name: statistics.median(seconds) for name, seconds in runs.items()}
+    times = {name: median / medians["ours"] for name, median in medians.items()}
+    print(f"\n{'':10}  seconds       rows/s  times ours")
+    for name, median in medians.items():
+        print(f"{name:10} {median:8.1f} {arguments.rows / median:12,.0f} {times[name]:11.2f}")
+    if "polars" in times:
+        print(f"ours takes {1 / times['polars']:.2f} times as long as Polars")
+    return {"runs_s": runs, "median_s": medians, "times_ours": times}
+
+
+def scale(sets: dict[int, tuple[Path, int]], scratch: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Ours at each size, given as rows: (folder, frequency limit). Seconds, rate between the first two, peak memory."""
+    runs: dict[int, list[tuple[float, float]]] = {rows: [] for rows in sets}
+    vocabulary: dict[int, str] = {}
+    for _ in range(arguments.repeats):
+        for rows, (raw, limit) in sets.items():
+            with PeakMemory() as memory:
+                seconds = encode("ours", raw, scratch / "ours", arguments.cores, limit)
+            runs[rows].append((seconds, memory.peak_gib))
+            print(f"{rows:,} rows: {seconds:.1f} s, {memory.peak_gib:.2f} GiB", flush=True)
+            vocabulary[rows] = json.loads((scratch / "ours" / "manifest.json").read_text())["vocabulary"]
+            if rows // 2 in sets and vocabulary[rows] != vocabulary[rows // 2]:
+                raise SystemExit(f"{raw} has another vocabulary than the rows that it holds twice.")
+            shutil.rmtree(scratch / "ours")
+    median = {rows: tuple(map(statistics.median, zip(*of_size, strict=True))) for rows, of_size in runs.items()}
+    print(f"\n{'rows':>12}  seconds       rows/s  peak GiB")
+    for rows, (seconds, peak) in median.items():
+        print(f"{rows:12,} {seconds:8.1f} {rows / seconds:12,.0f} {peak:9.2f}")
+    result: dict[str, Any] = {"runs_s_gib": runs, "median_s_gib": median}
+    if len(median) > 1:
+        (fewer, (short, _)), (more, (long, _)) = list(median.items())[:2]
+        result["marginal_rows_per_s"] = (more - fewer) / (long - short)
+        print(f"from {fewer:,} to {more:,} rows: {result['marginal_rows_per_s']:,.0f} rows/s")
+    return result
+
+
+def main() -> None:
+    """Measures, prints, and writes a record if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=4_000_000)
+    parser.add_argument("--days", type=int, default=24)
+    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--peers", type=lambda text: [name for name in text.split(",") if name], default="polars,dataframe"
+    )
+    parser.add_argument("--scaling", type=lambda text: [int(size) * 10**6 for size in text.split(",")])
+    parser.add_argument("--data", type=Path, help="folder for raw rows, kept; by default they are removed at the end")
+    parser.add_argument("--record", type=Path)
+    arguments = parser.parse_args()
+    config = {name: getattr(arguments, name) for name in ("days", "cores", "repeats")}
+    with tempfile.TemporaryDirectory(dir=arguments.data) as name:
+        scratch = Path(name)
+        data = arguments.data or scratch
+        sizes = arguments.scaling or [arguments.rows]
+        sets: dict[int, tuple[Path, int]] = {}
+        for rows in sizes:
+            if rows // 2 in sets:
+                before, limit = sets[rows // 2]
+                sets[rows] = twice(before), 2 * limit
+            else:
+                sets[rows] = raw_rows(data, rows, arguments.days), SETTINGS.frequency_limit
+        few = raw_rows(scratch, 1000 * arguments.days, arguments.days)
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])
+        encode("ours", few, scratch / "few", arguments.cores)
+        if arguments.scaling:
+            what, metrics = "preprocessing at several sizes", scale(sets, scratch, arguments)
+            config["rows"] = sizes
+        else:
+            what, metrics = "preprocessing beside its peers", compare(sets[arguments.rows][0], scratch, arguments)
+            config |= {"rows": arguments.rows, "polars": importlib.metadata.version("polars")}
+    if arguments.record:
+        write_record(arguments.record, what=what, config=config, metrics=metrics)
+
+
+if __name__ == "__main__":
+    main()
