@@ -203,7 +203,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = {name: getattr(arguments, name) for name in ("days", "cores", "repeats")}
     with tempfile.TemporaryDirectory(dir=arguments.data) as name:
-        scratch = Path(name)
+        scratch = Path(name).absolute()  # a contestant starts in another folder
         data = arguments.data or scratch
         sizes = arguments.scaling or [arguments.rows]
         sets: dict[int, tuple[Path, int]] = {}

@@ -77,6 +77,7 @@ def with_dataframes(raw: Path, output: Path, cores: int) -> None:
         "spark.driver.host": "127.0.0.1",
         "spark.sql.shuffle.partitions": str(4 * cores),
         "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
     }
     spark = SparkSession.builder.master(f"local[{cores}]").config(map=settings).getOrCreate()
     chapter = Path(__file__).resolve().parents[2] / "notebooks" / "02_spark_preprocessing.ipynb"

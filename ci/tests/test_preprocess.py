@@ -24,8 +24,8 @@ from dlrm_lib.config import PreprocessConfig, as_dict
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import CRITEO, RawColumns
-from dlrm_lib.preprocess import pipeline, plan, preprocess, session, shuffle, source_files
-from dlrm_lib.preprocess.tasks import Tasks
+from dlrm_lib.preprocess import pipeline, plan, preprocess, session, shuffle, source_files, tasks
+from dlrm_lib.preprocess.watched import run_job
 
 SMALL = RawColumns(numerical=2, categorical=3)
 LENIENT = PreprocessConfig(frequency_limit=2, max_bad_fraction=0.9)
@@ -375,16 +375,15 @@ def test_what_is_done_is_not_done_again(days: Path, tmp_path: Path, monkeypatch:
 
     with pytest.raises(KeyboardInterrupt):
         preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=interrupt)
-    wait = Tasks._wait
 
-    def watched(self: Tasks, action: Any, look: Any, phase: str) -> Any:
-        phases.append(phase)
-        return wait(self, action, look, phase)
+    def watched(spark: Any, name: str, action: Any, look: Any) -> Any:
+        phases.append(name)
+        return run_job(spark, name, action, look)
 
-    monkeypatch.setattr(Tasks, "_wait", watched)
+    monkeypatch.setattr(tasks, "run_job", watched)
     shown: list[tuple[str, int, int]] = []
     preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=lambda *now: shown.append(now))
-    assert phases == ["sorting"]
+    assert phases == ["dlrm_lib: sorting"]
     assert [name for name in dict.fromkeys(name for name, _, _ in shown)] == PHASES
     for phase in PHASES:
         of_phase = [(done, total) for name, done, total in shown if name == phase]
@@ -403,6 +402,36 @@ def test_raw_rows_that_changed_are_read_again(tmp_path: Path) -> None:
         preprocess(source, tmp_path / "out", LENIENT, columns=SMALL, progress=interrupt)
     (source / "day_0").write_bytes(DAY_1.replace(b"tie1", b"tie9"))  # as many bytes
     check(source, tmp_path / "out", LENIENT)
+
+
+def test_after_a_restart_of_the_machine_everything_is_done_again(
+    days: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written last may not have reached the disk."""
+    said: list[str] = []
+
+    def interrupt(now: str, done: int, total: int) -> None:
+        if now == "encoding":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=interrupt)
+    monkeypatch.setattr(pipeline, "boot", lambda: "another start")
+    check(days, tmp_path / "out", LENIENT, announce=said.append)
+    assert ["removed" in sentence for sentence in said] == [True, False]
+
+
+def test_what_was_being_written_when_a_run_was_killed_stays_out(days: Path, tmp_path: Path) -> None:
+    def interrupt(now: str, done: int, total: int) -> None:
+        if now == "sorting":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=interrupt)
+    (partial,) = (path for path in tmp_path.iterdir() if "partial" in path.name)
+    for name in ("manifest.json.partial-0a1b2c3d", "vocabulary/cat_0.parquet.partial-0a1b2c3d"):
+        (partial / "data" / name).write_bytes(b"half")
+    check(days, tmp_path / "out", LENIENT)
 
 
 def test_no_two_runs_make_the_same_data_set(days: Path, tmp_path: Path) -> None:

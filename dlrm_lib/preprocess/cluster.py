@@ -8,7 +8,6 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from pyspark import SparkContext
 
 import dlrm_lib
 from dlrm_lib.errors import InputError
+from dlrm_lib.preprocess.watched import run_job
 
 _ANSWER_SECONDS = 5.0  # for a master to accept a connection
 _START_SECONDS = 180.0  # for a first executor to take a task: a container may have to fetch its image
@@ -128,35 +128,28 @@ def _versions() -> str:
 
 def _run(spark: SparkContext, task: Callable, arguments: list[tuple]) -> list[Any]:
     """The results of a job that has to start in bounded time; its failures in words of ours."""
-    group = f"dlrm_lib-{secrets.token_hex(4)}"
+    end = time.monotonic() + _START_SECONDS
 
-    def job() -> list[Any]:
-        spark.setJobGroup(group, "dlrm_lib: checks the workers", interruptOnCancel=True)
+    def look(group: str) -> None:
+        if time.monotonic() > end and not _has_started(spark, group):
+            raise InputError(
+                f"No executor of {spark.master} took a task within {_START_SECONDS:.0f} seconds.",
+                remedy="See on the cluster's web page whether it has workers with free cores and memory, and "
+                "whether they reach this machine (set SPARK_LOCAL_IP to the address that they know it by).",
+            )
+
+    def action() -> list[Any]:
         return spark.parallelize(arguments, len(arguments)).map(lambda each: task(*each)).collect()
 
-    with ThreadPoolExecutor(1) as thread:
-        running = thread.submit(job)
-        end = time.monotonic() + _START_SECONDS
-        try:
-            while not wait([running], timeout=0.5).done:
-                if time.monotonic() > end and not _has_started(spark, group):
-                    raise InputError(
-                        f"No executor of {spark.master} took a task within {_START_SECONDS:.0f} seconds.",
-                        remedy="See on the cluster's web page whether it has workers with free cores and memory, and "
-                        "whether they reach this machine (set SPARK_LOCAL_IP to the address that they know it by).",
-                    )
-        except BaseException:
-            spark.cancelJobGroup(group)
-            raise
-        try:
-            return running.result()
-        except Py4JError as error:
-            raise InputError(
-                f"The workers of {spark.master} cannot run Python tasks.",
-                found=_cause(str(error)),
-                remedy=f"Install dlrm-lib[spark] on every worker for Python {spark.pythonVer}, and "
-                f"set PYSPARK_PYTHON to that Python's path there (now {spark.pythonExec}).",
-            ) from error
+    try:
+        return run_job(spark, "dlrm_lib: checks the workers", action, look)
+    except Py4JError as error:
+        raise InputError(
+            f"The workers of {spark.master} cannot run Python tasks.",
+            found=_cause(str(error)),
+            remedy=f"Install dlrm-lib[spark] on every worker for Python {spark.pythonVer}, and "
+            f"set PYSPARK_PYTHON to that Python's path there (now {spark.pythonExec}).",
+        ) from error
 
 
 def _has_started(spark: SparkContext, group: str) -> bool:

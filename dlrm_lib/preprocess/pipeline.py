@@ -100,7 +100,7 @@ def preprocess(
         if not (unfinished.data / MANIFEST).exists():
             if cores is None and master is None:
                 cores = fitting_tasks(memory, usable_cores())
-            spark = spark_session(cores, master).sparkContext
+            spark = spark_session(cores, master, rows_in_java=False).sparkContext
             here = spark.master.startswith("local")
             if not here:
                 check_workers(spark, unfinished.data, unfinished.work, source=source)
@@ -230,7 +230,7 @@ def _count(
             index = missing[place]
             return [(index, attempt(index, partial(merge_bin, job, len(parts), (blob for _, blob in pairs))))]
 
-        counted_parts = tasks.spread(items).flatMap(lambda item: count_part(job, bin_of, *item))
+        counted_parts = tasks.spread(items, per_core=1).flatMap(lambda item: count_part(job, bin_of, *item))
         shuffled = counted_parts.partitionBy(len(missing), int)
         return shuffled.mapPartitionsWithIndex(merge)
 

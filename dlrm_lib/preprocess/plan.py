@@ -1,7 +1,7 @@
 """Before the work starts: how many rows there are, what they need of disk, memory and time, and whether it is there.
 
 The rows are estimated from the start of the first and of the last file. What disk and memory they need is bounded from
-above; the time is that of Criteo's columns on two cores of the machine where it was measured.
+above (with ids of four bytes, which most are not); the time is that of the machine where it was measured.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Plan:
         files: Raw files.
         bytes: Their size.
         rows: Rows, about.
-        output_bytes: Of the data set, at most.
-        spill_bytes: Of the intermediate files, at most.
+        output_bytes: Of the data set.
+        spill_bytes: Of the intermediate files.
         memory_bytes: Of all processes together, about.
         seconds: About.
     """
@@ -47,8 +47,8 @@ class Plan:
 
     def __str__(self) -> str:
         return (
-            f"{self.files} files, {self.bytes / _GB:,.2f} GB, about {self.rows:,} rows; needs about "
-            f"{self.seconds:,.0f} s, {self.memory_bytes / _GB:.1f} GB of memory and at most "
+            f"{self.files} {'file' if self.files == 1 else 'files'}, {self.bytes / _GB:,.2f} GB, about {self.rows:,} "
+            f"rows; this needs about {self.seconds:,.0f} s, {self.memory_bytes / _GB:.1f} GB of memory and "
             f"{(self.output_bytes + self.spill_bytes) / _GB:,.2f} GB of disk"
         )
 

@@ -42,7 +42,7 @@ appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
 """
 
 
-def spark_session(cores: int | None = None, master: str | None = None) -> SparkSession:
+def spark_session(cores: int | None = None, master: str | None = None, *, rows_in_java: bool = True) -> SparkSession:
     """The running Spark session, or a new one.
 
     A session is left running for the next call: starting one takes seconds. It ends with the process, or with
@@ -55,6 +55,9 @@ def spark_session(cores: int | None = None, master: str | None = None) -> SparkS
         cores: Tasks at a time; by default one per usable core of this machine, or all that a standalone cluster has.
             A session that runs already keeps its own number.
         master: ``spark://HOST:PORT``, ``yarn`` or ``k8s://...``; by default this process and its children do the work.
+        rows_in_java: Whether rows will pass through Java, as those of DataFrames do. If not, Java compiles itself fast
+            rather than well: a second or two less on two cores, which its compiler would share with the tasks. This
+            is decided for all sessions of a process by its first one.
 
     Raises:
         InputError: no Java that Spark can run on; a master that does not answer, or on which the number of cores cannot
@@ -92,6 +95,8 @@ def spark_session(cores: int | None = None, master: str | None = None) -> SparkS
         log_settings = Path(folder) / "log4j2.properties"
         log_settings.write_text(_LOG_SETTINGS, encoding="utf-8")  # Java reads it once, when it starts
         options = f"-Dlog4j2.configurationFile='{log_settings.as_uri()}' {os.environ.get('SPARK_SUBMIT_OPTS', '')}"
+        if not rows_in_java:
+            options += " -XX:TieredStopAtLevel=1"
         with _environment({**environment, "SPARK_SUBMIT_OPTS": options}):
             try:
                 session = builder.getOrCreate()

@@ -180,7 +180,8 @@ def lines_before(piece: Range) -> int:
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, as ``sha256sum`` prints it."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    buffer = memoryview(bytearray(1 << 18))
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
     return digest.hexdigest()

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
-import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,10 +18,10 @@ from pyspark import RDD, SparkContext
 from dlrm_lib.errors import InputError
 from dlrm_lib.files import new_file
 from dlrm_lib.preprocess.unfinished import WorkIsKept, readable_disk_errors
+from dlrm_lib.preprocess.watched import run_job
 
 Result = TypeVar("Result")
 
-_POLL_SECONDS = 0.2
 _TASKS_PER_CORE = 6  # enough for the cores to finish together
 _FAILED = ".failed"
 
@@ -76,9 +74,9 @@ class Tasks:
 
         return self.collect(phase, len(arguments), make, amounts, total)
 
-    def spread(self, items: Sequence[Any]) -> RDD:
+    def spread(self, items: Sequence[Any], *, per_core: int = _TASKS_PER_CORE) -> RDD:
         """Distributes items over a few tasks per core: starting a task takes as long as some work of ours."""
-        return self._spark.parallelize(items, min(len(items), _TASKS_PER_CORE * self._spark.defaultParallelism))
+        return self._spark.parallelize(items, min(len(items), per_core * self._spark.defaultParallelism))
 
     def collect(
         self,
@@ -113,7 +111,13 @@ class Tasks:
         look()
         missing = [index for index in range(count) if index not in results]
         if missing:
-            results.update(self._wait(lambda: make(missing).collect(), look, phase))
+            try:
+                found = run_job(self._spark, f"dlrm_lib: {phase}", lambda: make(missing).collect(), lambda _: look())
+            except Py4JJavaError as error:
+                look()  # which may find a better reason
+                raise _explained(error) from error
+            look()
+            results.update(found)
         if self._progress and total:
             self._progress(phase, total, total)
         return [results[index] for index in range(count)]
@@ -122,33 +126,6 @@ class Tasks:
         """What a task of ``collect`` runs its work with; it may travel to workers."""
         folder = self._folder
         return lambda index, call: _attempt(folder, phase, index, call)
-
-    def _wait(self, action: Callable[[], list[Any]], look: Callable[[], None], phase: str) -> list[Any]:
-        """Calls Java in another thread, so that this one can look at the results, and Ctrl-C finds it outside any call.
-
-        pyspark's handler of Ctrl-C calls Java too, which garbles the answer to a call that is under way in the same
-        thread.
-        """
-        group = uuid.uuid4().hex
-
-        def grouped() -> list[Any]:
-            self._spark.setJobGroup(group, f"dlrm_lib preprocess: {phase}", interruptOnCancel=True)
-            return action()
-
-        with ThreadPoolExecutor(1) as thread:
-            future: Future[list[Any]] = thread.submit(grouped)
-            try:
-                while not wait([future], timeout=_POLL_SECONDS).done:
-                    look()
-                results = future.result()
-            except Py4JJavaError as error:
-                look()
-                raise _explained(error) from error
-            except BaseException:
-                self._spark.cancelJobGroup(group)
-                raise
-        look()
-        return results
 
 
 def _attempt(folder: Path, phase: str, index: int, call: Callable[[], Result]) -> Result | None:

@@ -5,8 +5,8 @@
 - Between tasks a worker calls ``importlib.invalidate_caches``, which reads the directory of ``pyspark.zip`` again, and
   ``gc.collect``, which walks all that was ever imported.
 
-Together they take 0.1 s and more, often longer than the task. The daemon forks one worker per core; loading the
-compiled kernels before it forks saves each worker from doing so.
+Together they take 0.1 s and more, often longer than the task. The daemon forks one worker per core; waking numba, with
+the first call of a compiled function, before it forks saves each worker the half second and the memory that this takes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import BinaryIO
 
 import pyspark.worker
 
-import dlrm_lib.preprocess  # noqa: F401
+from dlrm_lib.features import CRITEO
+from dlrm_lib.preprocess.rows import parse
 
 _main = pyspark.worker.main
 
@@ -36,5 +37,6 @@ def _main_without_delay(infile: BinaryIO, outfile: BinaryIO) -> None:
 if __name__ == "__main__":
     pyspark.worker.main = _main_without_delay
     zipimport.zipimporter.invalidate_caches = lambda self: None
+    parse(b"", CRITEO)
     gc.freeze()
     runpy.run_module("pyspark.daemon", run_name="__main__", alter_sys=True)
