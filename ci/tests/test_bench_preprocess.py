@@ -36,8 +36,9 @@ def days(tmp_path):
     return raw
 
 
-def test_polars_encodes_as_the_oracle_does(days, tmp_path):
-    with_polars(days, tmp_path / "encoded")
+@pytest.mark.parametrize("tuned", [False, True])
+def test_polars_encodes_as_the_oracle_does(days, tmp_path, tuned):
+    with_polars(days, tmp_path / "encoded", tuned=tuned)
     in_order = dataclasses.replace(SETTINGS, order="input")
     expected = oracle.encode([days / f"day_{day}" for day in range(12)], in_order, CRITEO).files
 
