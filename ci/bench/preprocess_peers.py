@@ -34,8 +34,8 @@ def day_files(raw: Path) -> list[Path]:
 def with_polars(raw: Path, output: Path, *, tuned: bool) -> None:
     """All rows in memory. Writes ``label.npy``, ``numerical.npy`` and ``cat_0.npy`` … ``cat_25.npy`` in input order.
 
-    The plain way reads file by file and replaces tokens with ``replace_strict``. The tuned way was the fastest of several
-    that were tried: one scan of all files, and ids as the codes of an ``Enum``.
+    The plain way reads file by file and replaces tokens with ``replace_strict``. The tuned way was the fastest of
+    several that were tried: one scan of all files, and ids as the codes of an ``Enum``.
     """
     import polars as pl
 
