@@ -80,6 +80,21 @@ def kill_when(arguments: list[str], seen: Callable[[], bool], *, group: bool) ->
         assert process.wait(timeout=30) == -signal.SIGKILL
 
 
+# The command with a pause before and after it writes the manifest, for a kill to fall into.
+SLOW_FINISH = """
+import sys, time
+from dlrm_lib.__main__ import main
+from dlrm_lib.manifest import Manifest
+
+def write(self, folder, write=Manifest.write):
+    time.sleep(2)
+    write(self, folder)
+    time.sleep(2)
+
+Manifest.write = write
+sys.exit(main())
+"""
+
 # What is to be seen, below the unfinished folder, in the middle of each phase.
 MOMENTS = {
     "reading": "work/done/reading-[2-5]",
@@ -87,6 +102,7 @@ MOMENTS = {
     "encoding": "work/done/encoding-[1-5]",
     "sorting": "work/dealt.npy",
     "finishing": "data/feature_spec.yaml",
+    "finished": "data/manifest.json",
 }
 
 
@@ -97,21 +113,19 @@ def test_a_run_that_was_killed_gives_the_same_bytes(
 ) -> None:
     """First the whole group of processes is killed, then, at the same moment of the next run, its first one alone."""
     output = tmp_path / "encoded"
+    arguments = command(raw, output)
+    if moment.startswith("finish"):
+        arguments[1:3] = ["-c", SLOW_FINISH]
     for group in (True, False):
-        kill_when(
-            command(raw, output),
-            lambda: any(path for path in tmp_path.glob(f"encoded.partial-*/{MOMENTS[moment]}")),
-            group=group,
-        )
+        kill_when(arguments, lambda: any(tmp_path.glob(f"encoded.partial-*/{MOMENTS[moment]}")), group=group)
         with pytest.raises(InputError):
             EncodedDataset(output)
         (partial,) = tmp_path.iterdir()
-        if moment != "finishing":
+        if moment != "finished":
             with pytest.raises(InputError):
                 EncodedDataset(partial / "data")
         if group:
             # The next run is to come to this moment again.
-            (partial / "data" / "manifest.json").unlink(missing_ok=True)
             for path in partial.glob(MOMENTS[moment]):
                 path.unlink()
             for path in (partial / "work" / "done").glob(f"{moment}-*"):

@@ -53,7 +53,7 @@ class ParquetDay:
     def make(self, path: Path, patience: Patience) -> str:
         """Writes the day to ``path``, which is whole or untouched, and returns its SHA-256.
 
-        ``<path>.part`` grows by one gzip member per Parquet file, so that a killed run loses one file's work at most.
+        ``<path>.part`` grows by one gzip member per Parquet file, so that a killed run loses the work of a few at most.
 
         Raises:
             Unavailable: the hub, or pyarrow, is not to be had, or a file is not what the hub's listing says.
@@ -83,7 +83,12 @@ class ParquetDay:
                 waiting: deque[Future[bytes]] = deque()
                 for number in range(len(ends), len(files)):
                     rows = path.with_name(f"{path.name}.{number}.parquet")
-                    fetch(files[number], rows, patience, bar)
+                    try:
+                        fetch(files[number], rows, patience, bar)
+                    except Unavailable:
+                        while waiting:  # what was fetched before is kept
+                            append(waiting.popleft())
+                        raise
                     waiting.append(pool.submit(_as_lines, rows, files[number].url))
                     if len(waiting) > converters:
                         append(waiting.popleft())

@@ -97,6 +97,8 @@ def preprocess(
     with unfinished.alone() as resumed:
         for path in unfinished.clear_others():
             say(f"removed {path}: left by an unfinished run of other rows or settings")
+        if resumed:
+            say(f"going on with what is in {unfinished.data.parent}")
         if not (unfinished.data / MANIFEST).exists():
             if cores is None and master is None:
                 cores = fitting_tasks(memory, usable_cores())
@@ -106,8 +108,6 @@ def preprocess(
                 check_workers(spark, unfinished.data, unfinished.work, source=source)
             plan = make_plan(files, columns, spark.defaultParallelism)
             say(str(plan))
-            if resumed:
-                say(f"going on with what is in {unfinished.data.parent}")
             check_plan(plan, unfinished.data, unfinished.work, cores=spark.defaultParallelism, here=here, memory=memory)
             job = Job(folder=unfinished.data, work=unfinished.work, columns=columns, config=config)
             _make(Tasks(spark, job.work / "done", progress), job, files, partitions, plan)

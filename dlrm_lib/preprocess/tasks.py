@@ -6,11 +6,12 @@ run again asks Spark only for the results that are missing. The same files say h
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from py4j.protocol import Py4JJavaError
 from pyspark import RDD, SparkContext
@@ -117,7 +118,10 @@ class Tasks:
                 look()  # which may find a better reason
                 raise _explained(error) from error
             look()
-            results.update(found)
+            for index, result in found:
+                if isinstance(result, _Failure):
+                    raise result.error
+                results[index] = result
         if self._progress and total:
             self._progress(phase, total, total)
         return [results[index] for index in range(count)]
@@ -128,7 +132,13 @@ class Tasks:
         return lambda index, call: _attempt(folder, phase, index, call)
 
 
-def _attempt(folder: Path, phase: str, index: int, call: Callable[[], Result]) -> Result | None:
+class _Failure(NamedTuple):
+    """What a task returns in place of a result that cannot be had. It is also written down, to be seen at once."""
+
+    error: InputError
+
+
+def _attempt(folder: Path, phase: str, index: int, call: Callable[[], Result]) -> Result | _Failure:
     """Runs a call in a worker and writes its result down, or why it cannot be had."""
     path = folder / f"{phase}-{index}"
     if path.exists():  # by the same task, which Spark runs again because it ended before all its calls were made
@@ -140,9 +150,10 @@ def _attempt(folder: Path, phase: str, index: int, call: Callable[[], Result]) -
                 partial.write_bytes(pickle.dumps(result))
             return result
     except InputError as error:
-        with new_file(path.with_name(path.name + _FAILED)) as partial:
+        # A full disk may have no room for this either.
+        with contextlib.suppress(OSError), new_file(path.with_name(path.name + _FAILED)) as partial:
             partial.write_bytes(pickle.dumps(error))
-        return None
+        return _Failure(error)
 
 
 def _explained(error: Py4JJavaError) -> Exception:
