@@ -57,10 +57,10 @@ def progress_bars(*, quiet: bool = False) -> Callable[[str, int, int], None] | N
     Returns:
         What to call with (phase, done, in all), or None.
     """
-    from tqdm.auto import tqdm
-
     if quiet or not (_in_notebook() or sys.stderr.isatty()):
         return None
+    from tqdm.auto import tqdm
+
     bars: dict[str, tqdm] = {}
 
     def show(phase: str, done: int, total: int) -> None:

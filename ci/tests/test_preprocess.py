@@ -462,6 +462,27 @@ def test_spills_go_where_they_are_told(days: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "fast").iterdir()) == []
 
 
+def test_data_sets_of_one_name_may_spill_into_one_folder(days: Path, tmp_path: Path) -> None:
+    fast = tmp_path / "fast"
+
+    def meanwhile(now: str, done: int, total: int) -> None:
+        if now == "encoding" and not (tmp_path / "b" / "out").exists():
+            preprocess(days, tmp_path / "b" / "out", OTHER, columns=SMALL, spill=fast)
+
+    preprocess(days, tmp_path / "a" / "out", LENIENT, columns=SMALL, spill=fast, progress=meanwhile)
+    for name, config in (("a", LENIENT), ("b", OTHER)):
+        check(days, tmp_path / "alone" / name, config)
+        assert files_of(tmp_path / name / "out") == files_of(tmp_path / "alone" / name)
+    assert list(fast.iterdir()) == []
+
+
+def test_a_spill_folder_that_cannot_be_is_named(days: Path, tmp_path: Path) -> None:
+    text = text_of_error(days, tmp_path / "out", spill=days / "day_0")
+    assert f"{days / 'day_0'} cannot hold intermediate files" in text
+    assert "--spill" in text
+    assert "day_0 cannot be written to" in text_of_error(days, days / "day_0" / "out")
+
+
 def test_a_disk_that_is_too_small_is_noticed_before_the_start(
     days: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

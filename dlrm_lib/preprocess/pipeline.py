@@ -93,7 +93,9 @@ def preprocess(
     _check_output(output, source)
     output.parent.mkdir(parents=True, exist_ok=True)
     say = announce or (lambda sentence: None)
-    unfinished = Unfinished(output, _identity(files, columns, config, partitions), Path(spill) if spill else None)
+    # The output is part of it, for data sets of one name in several places may spill into one folder.
+    identity = digest([str(output), _identity(files, columns, config, partitions)])
+    unfinished = Unfinished(output, identity, Path(spill).absolute() if spill else None)
     with unfinished.alone() as resumed:
         for path in unfinished.clear_others():
             say(f"removed {path}: left by an unfinished run of other rows or settings")
@@ -178,14 +180,14 @@ def _check_output(output: Path, source: Path) -> None:
         if names := sorted(path.name for path in output.iterdir()):
             raise InputError(f"{output} is not an encoded data set.", found=", ".join(names[:5]), remedy=remedy)
     above = next(folder for folder in output.parents if folder.exists())
-    if not os.access(above, os.W_OK):
+    if not above.is_dir() or not os.access(above, os.W_OK):
         raise InputError(f"{above} cannot be written to.", remedy="Choose another output, or change its permissions.")
 
 
 def _read(
     tasks: Tasks, job: Job, files: list[Path], partitions: int | None, plan: Plan
 ) -> tuple[list[str], list[Part]]:
-    """The files' hashes and the parts. Each file's hash is taken while its ranges are read, so that it is read once."""
+    """The files' hashes and the parts. A file is hashed at about the time its ranges are read, mostly from memory."""
     if partitions:
         most = max(1, -(-plan.bytes // partitions))
     else:

@@ -94,13 +94,14 @@ def check_plan(plan: Plan, data: Path, work: Path, *, cores: int, here: bool, me
     Raises:
         InputError: there is too little of one of them.
     """
-    needs = {data: plan.output_bytes, work: plan.spill_bytes}
-    if data.stat().st_dev == work.stat().st_dev:
-        needs = {data: plan.output_bytes + plan.spill_bytes}
-    for folder, needed in needs.items():
-        free = shutil.disk_usage(folder).free
+    disks: dict[int, list[tuple[Path, int]]] = {}
+    for folder, needed in ((data, plan.output_bytes), (work, plan.spill_bytes)):
         held = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())  # by an earlier run
-        if needed > free + held:
+        disks.setdefault(folder.stat().st_dev, []).append((folder, needed - held))
+    for on_disk in disks.values():
+        folder, needed = on_disk[0][0], sum(needed for _, needed in on_disk)
+        free = shutil.disk_usage(folder).free
+        if needed > free:
             raise InputError(
                 f"The disk of {folder.parent.parent} has too little space: up to {needed / _GB:,.2f} GB are needed.",
                 found=f"{free / _GB:,.2f} GB free",

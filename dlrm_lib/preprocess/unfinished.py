@@ -16,15 +16,12 @@ from pathlib import Path
 
 from dlrm_lib.errors import InputError
 
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+
 
 class WorkIsKept(InputError):
     """An error that is mended outside, such as a full disk: the same run then goes on where it was."""
-
-
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
-
-
-_LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 
 @contextlib.contextmanager
@@ -79,9 +76,17 @@ class Unfinished:
         Raises:
             InputError: another run makes the same data set.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with _locked(self._folder) as free:
-            if not free:
+        for folder in (self._folder, self._spill):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(
+                    f"{folder.parent} cannot hold intermediate files.",
+                    found=error.strerror,
+                    remedy="Name a folder that can be written to, with --output or --spill.",
+                ) from None
+        with _locked(self._folder) as free, _locked(self._spill) as spill_free:
+            if not (free and (spill_free or self._spill == self._folder)):
                 raise InputError(
                     f"Another run is making {self._output}.", remedy="Wait for it, or choose another output."
                 )
