@@ -10,7 +10,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -334,6 +334,16 @@ def test_what_the_output_may_replace(days: Path, tmp_path: Path) -> None:
 PHASES = ["reading", "counting", "encoding", "sorting"]
 
 
+def stop_at(phase: str) -> Callable[[str, int, int], None]:
+    """A ``progress`` that interrupts the run when it comes to a phase."""
+
+    def progress(now: str, done: int, total: int) -> None:
+        if now == phase:
+            raise KeyboardInterrupt
+
+    return progress
+
+
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("at", ["start", "end"])
 def test_a_run_that_ends_before_its_time_is_gone_on_with(days: Path, tmp_path: Path, phase: str, at: str) -> None:
@@ -394,12 +404,8 @@ def test_what_is_done_is_not_done_again(days: Path, tmp_path: Path, monkeypatch:
 def test_raw_rows_that_changed_are_read_again(tmp_path: Path) -> None:
     source = write_days(tmp_path / "raw", DAY_1, DAY_1)
 
-    def interrupt(now: str, done: int, total: int) -> None:
-        if now == "counting":
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        preprocess(source, tmp_path / "out", LENIENT, columns=SMALL, progress=interrupt)
+        preprocess(source, tmp_path / "out", LENIENT, columns=SMALL, progress=stop_at("counting"))
     (source / "day_0").write_bytes(DAY_1.replace(b"tie1", b"tie9"))  # as many bytes
     check(source, tmp_path / "out", LENIENT)
 
@@ -410,24 +416,16 @@ def test_after_a_restart_of_the_machine_everything_is_done_again(
     """What was written last may not have reached the disk."""
     said: list[str] = []
 
-    def interrupt(now: str, done: int, total: int) -> None:
-        if now == "encoding":
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=interrupt)
+        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=stop_at("encoding"))
     monkeypatch.setattr(pipeline, "boot", lambda: "another start")
     check(days, tmp_path / "out", LENIENT, announce=said.append)
     assert ["removed" in sentence for sentence in said] == [True, False]
 
 
 def test_what_was_being_written_when_a_run_was_killed_stays_out(days: Path, tmp_path: Path) -> None:
-    def interrupt(now: str, done: int, total: int) -> None:
-        if now == "sorting":
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=interrupt)
+        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=stop_at("sorting"))
     (partial,) = (path for path in tmp_path.iterdir() if "partial" in path.name)
     for name in ("manifest.json.partial-0a1b2c3d", "vocabulary/cat_0.parquet.partial-0a1b2c3d"):
         (partial / "data" / name).write_bytes(b"half")
@@ -448,13 +446,11 @@ def test_no_two_runs_make_the_same_data_set(days: Path, tmp_path: Path) -> None:
 
 
 def test_spills_go_where_they_are_told(days: Path, tmp_path: Path) -> None:
-    def interrupt(now: str, done: int, total: int) -> None:
-        if now == "encoding":
-            raise KeyboardInterrupt
-
     (tmp_path / "fast").mkdir()
     with pytest.raises(KeyboardInterrupt):
-        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, spill=tmp_path / "fast", progress=interrupt)
+        preprocess(
+            days, tmp_path / "out", LENIENT, columns=SMALL, spill=tmp_path / "fast", progress=stop_at("encoding")
+        )
     (partial,) = (tmp_path / "fast").iterdir()
     assert any(path.suffix == ".rows" for path in (partial / "work").iterdir())
     assert [path.name for path in (tmp_path / partial.name).iterdir()] == ["data"]
@@ -548,12 +544,8 @@ def test_a_disk_that_gets_full_says_so_and_is_gone_on_with(
 def test_a_full_disk_is_noticed_outside_of_tasks_too(days: Path, tmp_path: Path) -> None:
     """A device that is always full stands where this process writes."""
 
-    def interrupt(now: str, done: int, total: int) -> None:
-        if now == "sorting":
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=interrupt)
+        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=stop_at("sorting"))
     (partial,) = (path for path in tmp_path.iterdir() if "partial" in path.name)
     for path in (partial / "work" / "done").glob("sorting-*"):
         path.unlink()
