@@ -14,7 +14,7 @@ import numpy as np
 
 from dlrm_lib.preprocess.job import Job
 from dlrm_lib.preprocess.spill import Part, read_blocks, read_dictionaries, read_piece, write_pieces, written
-from dlrm_lib.preprocess.tokens import Texts, Tokens, joined
+from dlrm_lib.preprocess.tokens import Tokens, joined
 from dlrm_lib.preprocess.vocabulary import Dictionary, rank, write_vocabulary
 
 
@@ -89,8 +89,7 @@ def count_part(job: Job, bin_of: dict[Share, int], index: int, part: Part, count
             if share.of > 1:
                 which = members(tokens, share)
                 some, of_some = tokens.take(which), counts[which]
-            text, ends = some.texts.packed(np.arange(len(some.texts.start)))
-            packed = [array.tobytes() for array in (some.keys, text, ends, of_some.astype(np.int32))]
+            packed = [array.tobytes() for array in (*some.arrays(), of_some.astype(np.int32))]
             yield bin_of[share], Blob(share, index, *packed)
 
 
@@ -117,9 +116,9 @@ class _Merged:
         self.codes: dict[int, np.ndarray] = {}
 
     def add(self, blob: Blob) -> None:
-        keys = np.frombuffer(blob.keys, np.uint64)
-        texts = Texts.of(np.frombuffer(blob.text, np.uint8), np.frombuffer(blob.ends, np.int64))
-        codes = self.dictionary.codes(Tokens(keys, texts), count=False)
+        kinds = (blob.keys, np.uint64), (blob.text, np.uint8), (blob.ends, np.int64)
+        tokens = Tokens.of_arrays(*(np.frombuffer(data, kind) for data, kind in kinds))
+        codes = self.dictionary.codes(tokens, count=False)
         # No token occurs twice in a part, so that no code does.
         self.dictionary.counts[codes - 1] += np.frombuffer(blob.counts, np.int32)
         self.codes[blob.part] = codes - 1
@@ -141,18 +140,16 @@ def merge_bin(job: Job, parts: int, blobs: Iterable[Blob]) -> list[Ranked]:
         share, of_share = merged.popitem()
         tokens, counts = of_share.dictionary.tokens, of_share.dictionary.counts
         codes = [of_share.codes[part] for part in range(parts)]
-        limit = job.config.limits(job.columns.categorical)[share.column]
         if share.of == 1:
             id_of, column = _rank(job, share.column, tokens, counts)
             ranked.append(column)
         else:
-            kept = np.flatnonzero(counts >= limit)
+            kept = np.flatnonzero(counts >= job.config.limits(job.columns.categorical)[share.column])
             id_of = np.zeros(len(counts), np.int32)
             id_of[kept] = np.arange(1, len(kept) + 1)
-            tokens = tokens.take(kept)
-            text, ends = tokens.texts.packed(np.arange(len(tokens.texts.start)))
+            keys, text, ends = tokens.take(kept).arrays()
             with written(job.work / f"kept-{share.name}.npz") as file:
-                np.savez(file, keys=tokens.keys, text=text, ends=ends, counts=counts[kept])
+                np.savez(file, keys=keys, text=text, ends=ends, counts=counts[kept])
         write_pieces(job.work / f"ids-{share.name}", [id_of[of_part] for of_part in codes])
     return ranked
 
@@ -162,7 +159,7 @@ def rank_column(job: Job, shares: list[Share], parts: int) -> Ranked:
     kept = []
     for share in shares:
         with np.load(job.work / f"kept-{share.name}.npz") as arrays:
-            kept.append((Tokens(arrays["keys"], Texts.of(arrays["text"], arrays["ends"])), arrays["counts"]))
+            kept.append((Tokens.of_arrays(arrays["keys"], arrays["text"], arrays["ends"]), arrays["counts"]))
     id_of, column = _rank(
         job, shares[0].column, joined([tokens for tokens, _ in kept]), np.concatenate([counts for _, counts in kept])
     )
@@ -195,7 +192,6 @@ def part_ids(job: Job, index: int, part: Part, parts: int, shares: Sequence[Sequ
 
 
 def _rank(job: Job, column: int, tokens: Tokens, counts: np.ndarray) -> tuple[np.ndarray, Ranked]:
-    limit = job.config.limits(job.columns.categorical)[column]
-    id_of, kept = rank(tokens, counts, limit)
+    id_of, kept = rank(tokens, counts, job.config.limits(job.columns.categorical)[column])
     digest = write_vocabulary(job.folder / "vocabulary" / f"cat_{column}.parquet", kept)
     return id_of, Ranked(column, len(kept) + 1, digest)

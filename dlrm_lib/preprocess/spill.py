@@ -16,7 +16,7 @@ import numpy as np
 
 from dlrm_lib.features import RawColumns
 from dlrm_lib.files import new_file
-from dlrm_lib.preprocess.tokens import Texts, Tokens
+from dlrm_lib.preprocess.tokens import Tokens
 from dlrm_lib.preprocess.vocabulary import Dictionary
 
 
@@ -90,10 +90,9 @@ def write_dictionaries(path: Path, dictionaries: Sequence[Dictionary]) -> None:
     """Spills tokens and counts, column by column."""
     with written(path) as file:
         for dictionary in dictionaries:
-            tokens = dictionary.tokens
-            text, ends = tokens.texts.packed(np.arange(len(tokens.texts.start)))
+            keys, text, ends = dictionary.tokens.arrays()
             file.write(np.array([len(ends), len(text)], np.int64))
-            for array in (tokens.keys, dictionary.counts, ends, text):
+            for array in (keys, dictionary.counts, ends, text):
                 file.write(array)
 
 
@@ -105,7 +104,7 @@ def read_dictionaries(path: Path, part: Part) -> Iterator[tuple[Tokens, np.ndarr
             keys = np.fromfile(file, np.uint64, size)
             counts = np.fromfile(file, np.int64, size)
             ends = np.fromfile(file, np.int64, texts)
-            yield Tokens(keys, Texts.of(np.fromfile(file, np.uint8, length), ends)), counts
+            yield Tokens.of_arrays(keys, np.fromfile(file, np.uint8, length), ends), counts
 
 
 def write_pieces(path: Path, pieces: Sequence[np.ndarray]) -> None:

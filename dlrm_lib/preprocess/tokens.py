@@ -71,6 +71,15 @@ class Tokens(NamedTuple):
         ends = np.cumsum([0, *map(len, long)])
         return cls(np.array(keys, np.uint64), Texts.of(np.frombuffer(b"".join(long), np.uint8), ends))
 
+    @classmethod
+    def of_arrays(cls, keys: np.ndarray, data: np.ndarray, ends: np.ndarray) -> Tokens:
+        """What ``arrays`` has taken apart."""
+        return cls(keys, Texts.of(data, ends))
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What to store or send: keys (uint64), the long texts without gaps (uint8), their ends (int64)."""
+        return self.keys, *self.texts.packed(np.arange(len(self.texts.start)))
+
     def take(self, which: np.ndarray) -> Tokens:
         """The tokens at the given indices."""
         keys = self.keys[which]
@@ -101,7 +110,7 @@ def joined(lists: list[Tokens]) -> Tokens:
     keys, data, lengths, tagged = [], [], [], 0
     for tokens in lists:
         keys.append(np.where(tokens.keys >= TAG, tokens.keys + np.uint64(tagged), tokens.keys))
-        text, ends = tokens.texts.packed(np.arange(len(tokens.texts.start)))
+        _, text, ends = tokens.arrays()
         data.append(text)
         lengths.append(np.diff(ends))
         tagged += len(lengths[-1])
