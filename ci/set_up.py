@@ -43,6 +43,13 @@ def set_up_spark_4(root: Path, *, run: Run | None = None) -> bool:
     return _bring_up_to_date(root / ".venv-spark4", asked_for, wanted, run or _run)
 
 
+def set_up_peers(root: Path, *, run: Run | None = None) -> bool:
+    """The same for ``root/.venv-peers``, which only adds to ``.venv`` what ci/bench/train_cpu.py compares with."""
+    pins = root / "ci" / "peers.txt"
+    wanted = ["--no-deps", "-r", str(pins)]
+    return _bring_up_to_date(root / ".venv-peers", _hash("", pins), wanted, run or _run)
+
+
 def _bring_up_to_date(venv: Path, asked_for: str, wanted: list[str], run: Run) -> bool:
     """Makes the environment if it is not there, and lets pip install what is ``wanted``, if ``asked_for`` is new."""
     root = venv.parent

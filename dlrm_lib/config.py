@@ -94,6 +94,22 @@ def _frequency_limits(setting: int | str) -> tuple[int, dict[int, int]]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataConfig(Section):
+    """Which rows a model sees."""
+
+    dataset_subset: float | None = option(
+        None, "share of the training rows to use, from the first on; none: all", above=0, at_most=1
+    )
+    num_numerical_features: int = option(
+        13, "numerical columns, where the data set does not say (the 2020 layout, synthetic batches)", at_least=0
+    )
+    synthetic_dataset: bool = option(False, "random batches instead of a data set, to measure speed")
+    synthetic_dataset_table_sizes: tuple[int, ...] = option(
+        (100_000,) * 26, "ids of each categorical column of the random batches", at_least=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig(Section):
     """The network. Layer sizes exclude the input, which follows from the data and the interaction."""
 
@@ -105,9 +121,21 @@ class ModelConfig(Section):
     interaction_op: str = option(
         "dot", "how features meet: pairwise dot products, or concatenation", choices=("dot", "cat")
     )
+    self_interaction: bool = option(False, "dot products of each vector with itself as well")
+    num_indices_per_lookup: int = option(1, "ids per categorical feature and row, their embeddings summed", at_least=1)
+    hash_indices: bool = option(False, "ids modulo the table's size, so that every id has a row")
+    max_table_size: int | None = option(
+        None, "most rows of an embedding table, needs hash_indices; none: one for every id", at_least=1
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.max_table_size is not None and not self.hash_indices:
+            raise InputError(
+                "--max_table_size needs --hash_indices: some ids would have no row of their own.",
+                found=f"max_table_size {self.max_table_size}",
+                remedy="Add --hash_indices, or leave --max_table_size out.",
+            )
         if self.bottom_mlp_sizes[-1] != self.embedding_dim:
             raise InputError(
                 "The bottom MLP must end in a vector as long as an embedding.",
@@ -130,18 +158,55 @@ class TrainingConfig(Section):
     test_batch_size: int = option(32768, "rows per evaluation batch", at_least=1)
     epochs: int = option(1, "passes over the training rows", at_least=0)
     max_steps: int | None = option(None, "stop after this many steps", at_least=1)
-    optimizer: str = option("sgd", "update rule of the MLPs and the embeddings", choices=("sgd", "adagrad"))
+    optimizer: str = option(
+        "sgd",
+        "update rule of the MLPs and the embeddings; row-wise Adagrad keeps one number per embedding row",
+        choices=("sgd", "adagrad", "rowwise_adagrad", "adam"),
+    )
     lr: float = option(1.0, "peak learning rate", at_least=0.0)
     warmup_factor: int = option(0, "warmup starts at 1 - 1/2^warmup_factor of the peak: 0 starts at zero", at_least=0)
     warmup_steps: int = option(100, "steps of linear warmup", at_least=0)
     decay_start_step: int | None = option(None, "first step of the decay; none: right after the warmup", at_least=0)
     decay_steps: int = option(0, "steps of quadratic decay to zero; 0: no decay", at_least=0)
-    shuffle_batch_order: bool = option(False, "visit the training batches in a random order")
-    seed: int = option(12345, "seed of the initial weights and of the batch order", at_least=0)
+    precision: str = option(
+        "auto",
+        "numbers of the MLPs and the interaction (embeddings stay fp32); auto: the device's own choice",
+        choices=("auto", "fp32", "bf16", "fp16"),
+    )
+    loss_scale: float | str = option(
+        8192.0, "with fp16, what the loss is multiplied by; dynamic: found while training", above=0, words=("dynamic",)
+    )
+    execution: str = option(
+        "auto",
+        "eager: one operation after the other; compile: kernels compiled for this machine; auto: compile where it can",
+        choices=("auto", "eager", "compile"),
+    )
+    shuffle_batch_order: bool = option(False, "visit the training batches in a random order, a new one each epoch")
+    shuffle_rows: bool = option(False, "visit the training rows in a random order, a new one each epoch")
+    seed: int = option(12345, "seed of the initial weights and of the order of batches and rows", at_least=0)
     print_freq: int = option(200, "steps between progress lines", at_least=1)
     test_freq: int | None = option(None, "steps between evaluations; none: after each epoch", at_least=1)
+    test_after: float = option(0.0, "no evaluation before this many epochs", at_least=0.0)
     auc_threshold: float | None = option(None, "stop once the validation AUC reaches this", at_least=0.0)
+    benchmark_warmup_steps: int = option(0, "first steps that speeds leave out", at_least=0)
     device: str = option("auto", "where to train", choices=("auto", "cpu"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shuffle_rows and self.shuffle_batch_order:
+            raise InputError(
+                "--shuffle_rows and --shuffle_batch_order exclude each other.",
+                found="both",
+                remedy="Rows in a random order need no random order of the batches: leave one out.",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceConfig(Section):
+    """How the speed of a trained network is measured."""
+
+    inference_benchmark_batch_sizes: tuple[int, ...] = option((1, 64, 4096), "rows per measured batch", at_least=1)
+    inference_benchmark_steps: int = option(200, "measured batches of each size", at_least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +216,10 @@ class Config:
     preset: str = "laptop"
     synthetic: SyntheticConfig = SyntheticConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
+    data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    inference: InferenceConfig = InferenceConfig()
 
     @classmethod
     def from_preset(cls, preset: str, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -208,6 +275,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr": 0.02,
         "warmup_steps": 5,
         "print_freq": 10,
+        "execution": "eager",
     },
     # Minutes on a laptop: the preset the notebooks are written around.
     "laptop": {"optimizer": "adagrad", "lr": 0.04, "warmup_steps": 20, "print_freq": 100},

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import torch
 
+from dlrm_lib.devices.cpu import bf16_units
 from dlrm_lib.errors import InputError
+from dlrm_lib.kernels.cpu import CannotCompile, CpuKernels
 from dlrm_lib.records import hardware, usable_cores, versions
 
 _GIB = 2**30
@@ -65,6 +67,14 @@ def examine(folder: Path = Path()) -> list[Finding]:
         _package("pyspark", "pyspark", "pip install -e .[spark]"),
         _package("jupyterlab", "jupyterlab", "pip install -e .[notebook]"),
         _java(),
+        _compiler(),
+        Finding(
+            name="bf16",
+            fine=bf16_units() is not None,
+            found=bf16_units() or "no instructions",
+            needed=False,
+            remedy="Not needed: training on the processor is in fp32 unless --precision says otherwise.",
+        ),
         Finding(
             name="NVIDIA GPU",
             fine=torch.cuda.is_available(),
@@ -105,3 +115,12 @@ def _java() -> Finding:
         return Finding(name="Java", fine=True, found=str(find_java()))
     except InputError as error:
         return Finding(name="Java", fine=False, found="none of version 17 or 21", remedy=str(error).splitlines()[-1])
+
+
+def _compiler() -> Finding:
+    remedy = "Training is slower without: install gcc or clang, with OpenMP."
+    try:
+        CpuKernels(16, 27, False)
+        return Finding(name="C compiler", fine=True, found="compiles the kernels for training")
+    except CannotCompile as error:
+        return Finding(name="C compiler", fine=False, found=str(error), needed=False, remedy=remedy)

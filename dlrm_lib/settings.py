@@ -10,12 +10,30 @@ from dlrm_lib.errors import InputError
 
 
 def option(
-    default: Any, help: str, *, choices: tuple | None = None, at_least: float | None = None, below: float | None = None
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    words: tuple[str, ...] = (),
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
 ):
-    """A field with what a person needs to set it: a sentence, and either its choices or its range."""
-    return dataclasses.field(
-        default=default, metadata={"help": help, "choices": choices, "at_least": at_least, "below": below}
-    )
+    """A field with what a person needs to set it: a sentence, and either its choices or its range.
+
+    Args:
+        default: Its value where nobody sets another.
+        help: What it means.
+        choices: All values that it may have.
+        words: Values that a number (``float | str``) may have besides numbers.
+        at_least: Smallest number.
+        above: All numbers are greater.
+        at_most: Greatest number.
+        below: All numbers are smaller.
+    """
+    limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "words": words, **limits})
 
 
 def as_text(value: Any) -> str:
@@ -23,6 +41,14 @@ def as_text(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+_LIMITS = {
+    "at_least": ("at least", lambda value, limit: value >= limit),
+    "above": ("above", lambda value, limit: value > limit),
+    "at_most": ("at most", lambda value, limit: value <= limit),
+    "below": ("below", lambda value, limit: value < limit),
+}
 
 
 def _check(f: dataclasses.Field, value: Any) -> None:
@@ -34,10 +60,10 @@ def _check(f: dataclasses.Field, value: Any) -> None:
         bad = "at least one number"
     elif value is not None and not isinstance(value, str | bool):
         values = value if isinstance(value, tuple) else (value,)
-        if meta["at_least"] is not None and not all(v >= meta["at_least"] for v in values):
-            bad = f"at least {meta['at_least']}"
-        elif meta["below"] is not None and not all(v < meta["below"] for v in values):
-            bad = f"below {meta['below']}"
+        for limit, (text, holds) in _LIMITS.items():
+            if meta[limit] is not None and not all(holds(v, meta[limit]) for v in values):
+                bad = f"{text} {meta[limit]}"
+                break
     if bad:
         raise InputError(f"--{f.name} must be {bad}.", found=as_text(value), remedy=f"{f.name}: {meta['help']}.")
 
@@ -60,6 +86,8 @@ def parse(f: dataclasses.Field, value: Any) -> Any:
     try:
         if kind == "int | str":
             return int(value) if str(value).strip().lstrip("-").isdigit() else str(value)
+        if value in f.metadata["words"]:
+            return value
         if value is None or (isinstance(value, str) and value.lower() == "none"):
             if "None" not in kind:
                 raise ValueError
@@ -85,6 +113,7 @@ def parse(f: dataclasses.Field, value: Any) -> Any:
             "float": "a finite number",
         }
         wanted = next(text for prefix, text in expected.items() if kind.startswith(prefix))
+        wanted = " or ".join((wanted, *f.metadata["words"]))
         raise InputError(
             f"--{f.name} takes {wanted}.", found=value, remedy=f"{f.name}: {f.metadata['help']}."
         ) from None

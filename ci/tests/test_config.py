@@ -57,6 +57,13 @@ def test_setting_names_are_unique_over_the_sections():
         ("shuffle_batch_order", "true", True),
         ("shuffle_batch_order", False, False),
         ("order", "input", "input"),
+        ("loss_scale", "dynamic", "dynamic"),
+        ("loss_scale", "1024", 1024.0),
+        ("loss_scale", 128, 128.0),
+        ("dataset_subset", "1", 1.0),
+        ("dataset_subset", None, None),
+        ("synthetic_dataset_table_sizes", "7", (7,)),
+        ("self_interaction", "True", True),
     ],
 )
 def test_a_value_means_the_same_from_a_shell_and_from_a_notebook(name, given, value):
@@ -87,6 +94,16 @@ def test_a_value_means_the_same_from_a_shell_and_from_a_notebook(name, given, va
         ({"bottom_mlp_sizes": "8,8"}, "bottom MLP must end in a vector as long as an embedding"),
         ({"order": "random"}, r"--order must be one of shuffled, input[\s\S]*found: random"),
         ({"shuffle_batch_order": "perhaps"}, "--shuffle_batch_order takes true or false"),
+        ({"loss_scale": "static"}, r"--loss_scale takes a finite number or dynamic[\s\S]*found: static"),
+        ({"loss_scale": 0}, "--loss_scale must be above 0"),
+        ({"loss_scale": None}, "--loss_scale takes a finite number or dynamic"),
+        ({"dataset_subset": 0}, r"--dataset_subset must be above 0[\s\S]*found: 0"),
+        ({"dataset_subset": 1.01}, "--dataset_subset must be at most 1"),
+        ({"max_table_size": 5}, "--max_table_size needs --hash_indices"),
+        ({"max_table_size": 0, "hash_indices": True}, "--max_table_size must be at least 1"),
+        ({"shuffle_batch_order": True, "shuffle_rows": True}, "--shuffle_rows and --shuffle_batch_order exclude"),
+        ({"synthetic_dataset_table_sizes": "5,0"}, "--synthetic_dataset_table_sizes must be at least 1"),
+        ({"test_after": -0.5}, "--test_after must be at least 0"),
     ],
 )
 def test_bad_values_get_a_sentence_that_names_them(overrides, sentence):
@@ -114,6 +131,18 @@ def test_a_digest_depends_on_every_value_and_on_nothing_else():
     for a, b in itertools.combinations(variants, 2):
         assert digest(a) != digest(b)
     assert digest(config) == digest(dict(reversed(config.items())))
+
+
+def test_a_configuration_is_the_same_after_json():
+    config = Config.from_preset("criteo_terabyte", {"loss_scale": "dynamic", "dataset_subset": 0.25})
+    sections = [value for value in as_dict(config).values() if isinstance(value, dict)]
+    again = Config.from_preset("criteo_terabyte", {name: value for of in sections for name, value in of.items()})
+    assert again == config
+
+
+def test_tables_may_be_smaller_where_ids_are_hashed():
+    model = Config.from_preset("laptop", {"max_table_size": 5, "hash_indices": True}).model
+    assert (model.max_table_size, model.hash_indices) == (5, True)
 
 
 def test_flags_repeat_a_configuration_from_its_preset():

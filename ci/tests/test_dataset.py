@@ -9,7 +9,7 @@ import pytest
 import yaml
 from encoded import CARDINALITIES, random_dataset
 
-from dlrm_lib.dataset import EncodedDataset
+from dlrm_lib.dataset import EncodedDataset, ShuffledBatches, ShuffledRows
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec, category_dtype
 from dlrm_lib.manifest import Manifest
@@ -68,6 +68,45 @@ def test_an_id_outside_the_vocabulary_is_named(dataset, column, value):
     text = str(caught.value)
     assert f"cat_{column}.bin, row 7" in text
     assert f"found: {value} (ids go from 0 to {CARDINALITIES[column] - 1})" in text
+
+
+@pytest.mark.parametrize("order", [None, np.array([2, 0, 1]), ShuffledBatches(0, 0), ShuffledRows(0, 0)])
+@pytest.mark.parametrize("value", [2, 255])
+def test_a_label_that_is_no_label_is_named(dataset, order, value):
+    path = dataset.folder / "train" / "label.bin"
+    labels = np.fromfile(path, np.uint8)
+    labels[8] = value
+    labels.tofile(path)
+    with pytest.raises(InputError, match=rf"label\.bin, row 8: the label is not 0 or 1\.\n  found: {value}\n"):
+        list(EncodedDataset(dataset.folder).train.batches(4, order))
+
+
+def test_bad_values_pass_only_where_they_are_let_through(dataset):
+    path = dataset.folder / "train" / "cat_0.bin"
+    ids = np.fromfile(path, np.int8)
+    ids[7] = -1
+    ids.tofile(path)
+    train = EncodedDataset(dataset.folder).train
+    batches = train.batches(4)
+    next(batches)
+    with pytest.raises(InputError):
+        next(batches)
+    assert [b.categorical[:, 0].tolist() for b in train.batches(10, check=False)] == [ids.tolist()]
+
+
+def test_its_first_rows_alone(dataset):
+    part = dataset.train.first(5)
+    assert (len(part), part.name, part.folder, part.steps(4)) == (5, "train", dataset.train.folder, 2)
+    ((whole,), (first,)) = (list(split.batches(10)) for split in (dataset.train, part))
+    assert [tensor[:5].tolist() for tensor in whole] == [tensor.tolist() for tensor in first]
+
+
+@pytest.mark.parametrize(("numerical", "cardinalities"), [(0, (3, 7)), (2, ())])
+def test_either_kind_of_column_may_be_absent(tmp_path, numerical, cardinalities):
+    train = random_dataset(tmp_path / "data", (9, 0, 0), cardinalities, numerical).train
+    for order in (None, ShuffledRows(0, 0)):
+        shapes = [(tuple(b.numerical.shape), tuple(b.categorical.shape)) for b in train.batches(5, order)]
+        assert shapes == [((rows, numerical), (rows, len(cardinalities))) for rows in (5, 4)]
 
 
 def test_a_number_that_is_not_finite_is_named(dataset):

@@ -1,45 +1,51 @@
-"""The network against naive loops and float64 autograd of plain torch modules."""
+"""The network against naive loops and a plain one in float64."""
 
 from __future__ import annotations
 
-import itertools
+import copy
 import math
 
-import numpy as np
 import pytest
 import torch
+from plain_dlrm import PlainDlrm
 from torch import nn
-from torch.nn import functional
 
 from dlrm_lib.config import ModelConfig
 from dlrm_lib.dataset import Batch
+from dlrm_lib.devices import pick
+from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.model import DLRM
 from dlrm_lib.model.interaction import CatInteraction, DotInteraction
 from dlrm_lib.model.mlp import mlp
-from dlrm_lib.training.step import RowsLeafStep
 
 SPEC = FeatureSpec(numerical=5, cardinalities=(4, 9, 30))
 CONFIG = ModelConfig(embedding_dim=6, bottom_mlp_sizes=(8, 6), top_mlp_sizes=(10, 1))
 
 
-def random_batch(rows: int = 64, seed: int = 0) -> Batch:
+def random_batch(spec: FeatureSpec = SPEC, rows: int = 64, seed: int = 0, bag: int = 1) -> Batch:
+    """Random rows; with ``bag`` above 1, bags of up to so many ids, some of them empty."""
     generator = torch.Generator().manual_seed(seed)
-    categorical = torch.stack([torch.randint(c, (rows,), generator=generator) for c in SPEC.cardinalities], 1)
-    numerical = torch.randn(rows, SPEC.numerical, generator=generator)
+    shape = (rows,) if bag == 1 else (rows, bag)
+    columns = [torch.randint(c + (bag > 1), shape, generator=generator) for c in spec.cardinalities]
+    categorical = torch.stack(columns, 1) if columns else torch.empty(rows, 0)
+    numerical = torch.randn(rows, spec.numerical, generator=generator)
     return Batch(numerical, categorical.int(), torch.randint(2, (rows,), generator=generator).float())
 
 
+@pytest.mark.parametrize("self_interaction", [False, True])
+@pytest.mark.parametrize("has_bottom", [False, True])
 @pytest.mark.parametrize(("rows", "columns", "dim"), [(3, 4, 5), (1, 1, 2), (2, 0, 3)])
-def test_dot_interaction_equals_a_naive_loop(rows, columns, dim):
-    bottom, embedded = torch.randn(rows, dim), torch.randn(rows, columns, dim)
-    interaction = DotInteraction(columns + 1, dim)
+def test_dot_interaction_equals_a_naive_loop(rows, columns, dim, has_bottom, self_interaction):
+    bottom = torch.randn(rows, dim) if has_bottom else None
+    embedded = torch.randn(rows, columns, dim)
+    interaction = DotInteraction(columns + has_bottom, dim, has_bottom=has_bottom, self_interaction=self_interaction)
     result = interaction(bottom, embedded)
     for b in range(rows):
-        vectors = [bottom[b], *embedded[b]]
-        expected = [float(v) for v in bottom[b]]
+        vectors = [*([bottom[b]] if has_bottom else []), *embedded[b]]
+        expected = [float(v) for v in bottom[b]] if has_bottom else []
         for i in range(len(vectors)):
-            for j in range(i):
+            for j in range(i + 1 if self_interaction else i):
                 expected.append(sum(float(x) * float(y) for x, y in zip(vectors[i], vectors[j], strict=True)))
         expected.append(0.0)
         assert result[b].tolist() == pytest.approx(expected, abs=1e-5)
@@ -52,6 +58,7 @@ def test_cat_interaction_keeps_every_vector_in_order():
     expected = [[*bottom[b].tolist(), *embedded[b].flatten().tolist()] for b in range(2)]
     assert interaction(bottom, embedded).tolist() == expected
     assert interaction.width == 15
+    assert CatInteraction(4, 3)(None, embedded).tolist() == [row[3:] for row in expected]
 
 
 def test_initial_weights_have_the_published_spread():
@@ -77,69 +84,63 @@ def test_the_padding_column_starts_at_zero_and_only_with_dot(op):
     assert (model.top[0].weight[:, -1] == 0).all().item() == (op == "dot")
 
 
-class PlainDlrm(nn.Module):
-    """The same network from nn.Embedding modules and dense gradients, in float64: the oracle."""
-
-    def __init__(self, model: DLRM) -> None:
-        super().__init__()
-        edges = np.cumsum([0, *SPEC.cardinalities])
-        weight = model.tables.weight.double()
-        self.tables = nn.ModuleList(
-            nn.Embedding.from_pretrained(weight[a:b].clone(), freeze=False) for a, b in itertools.pairwise(edges)
-        )
-        copies = ([layer.double() for layer in part] for part in (_clone(model.bottom), _clone(model.top)))
-        self.bottom, self.top = (nn.Sequential(*layers) for layers in copies)
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        bottom = self.bottom(batch.numerical.double())
-        vectors = [bottom] + [table(batch.categorical[:, j].long()) for j, table in enumerate(self.tables)]
-        pairs = [(vectors[i] * vectors[j]).sum(1) for i in range(len(vectors)) for j in range(i)]
-        return self.top(torch.cat([bottom, torch.stack([*pairs, torch.zeros_like(pairs[0])], 1)], 1)).squeeze(1)
+SHAPES = {
+    "dot": (SPEC, {}, 1),
+    "cat": (SPEC, {"interaction_op": "cat"}, 1),
+    "self-interaction": (SPEC, {"self_interaction": True}, 1),
+    "one layer each": (SPEC, {"bottom_mlp_sizes": (6,), "top_mlp_sizes": (1,)}, 1),
+    "deep": (SPEC, {"bottom_mlp_sizes": (3, 9, 2, 6), "top_mlp_sizes": (7, 5, 3, 2, 1)}, 1),
+    "bags": (SPEC, {"num_indices_per_lookup": 3}, 3),
+    "bags, cat": (SPEC, {"num_indices_per_lookup": 2, "interaction_op": "cat"}, 2),
+    "numbers only": (FeatureSpec(numerical=5, cardinalities=()), {}, 1),
+    "numbers only, with themselves": (FeatureSpec(numerical=5, cardinalities=()), {"self_interaction": True}, 1),
+    "categories only": (FeatureSpec(numerical=0, cardinalities=(4, 9)), {}, 1),
+    "categories only, cat": (FeatureSpec(numerical=0, cardinalities=(4, 9)), {"interaction_op": "cat"}, 1),
+}
 
 
-def _clone(part: nn.Sequential) -> nn.Sequential:
-    layers = []
-    for layer in part:
-        if isinstance(layer, nn.Linear):
-            copy = nn.Linear(layer.in_features, layer.out_features)
-            copy.load_state_dict(layer.state_dict())
-            layers.append(copy)
-        else:
-            layers.append(nn.ReLU())
-    return nn.Sequential(*layers)
-
-
-@pytest.mark.parametrize(
-    ("name", "oracle", "lr"), [("sgd", torch.optim.SGD, 0.5), ("adagrad", torch.optim.Adagrad, 0.1)]
-)
-def test_steps_equal_dense_float64_autograd_with_duplicates(name, oracle, lr):
+@pytest.mark.parametrize("execution", ["eager", "compile"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_network_equals_a_plain_one(shape, execution):
+    spec, changes, bag = SHAPES[shape]
+    settings = {"embedding_dim": 6, "bottom_mlp_sizes": (8, 6), "top_mlp_sizes": (10, 1), **changes}
+    config = ModelConfig(**settings)
     torch.manual_seed(1)
-    model = DLRM(SPEC, CONFIG)
-    plain = PlainDlrm(model)
-    optimizer = oracle(plain.parameters(), lr=lr)
-    step = RowsLeafStep(model, name)
-    for seed in range(5):
-        batch = random_batch(seed=seed)  # 64 rows over tables of 4, 9 and 30: every table has duplicates
-        loss = step(batch, lr)
-        expected = functional.binary_cross_entropy_with_logits(plain(batch), batch.label.double())
-        assert loss.item() == pytest.approx(expected.item(), abs=2e-6)
-        optimizer.zero_grad()
-        expected.backward()
-        optimizer.step()
-    weight = torch.cat([table.weight for table in plain.tables])
-    assert torch.allclose(model.tables.weight.double(), weight, atol=2e-5)
-    for ours, theirs in zip([*model.bottom, *model.top], [*plain.bottom, *plain.top], strict=True):
-        if isinstance(ours, nn.Linear):
-            assert torch.allclose(ours.weight.double(), theirs.weight, atol=2e-5)
+    model = DLRM(spec, config)
+    plain = PlainDlrm(model, self_interaction=config.self_interaction, cat=config.interaction_op == "cat")
+    assert (model.use_kernels(pick("cpu"), execution) is None) == (execution == "eager")
+    batch = random_batch(spec, bag=bag)
+    assert torch.allclose(model(batch.numerical, batch.categorical).double(), plain(batch), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adagrad"])
-def test_a_step_leaves_rows_that_are_not_in_the_batch_alone(name):
+def test_hashed_ids_share_the_rows_of_a_small_table():
+    config = ModelConfig(embedding_dim=6, bottom_mlp_sizes=(6,), hash_indices=True, max_table_size=7)
+    tables = DLRM(SPEC, config).tables
+    assert tables.sizes.tolist() == [4, 7, 7]
+    assert len(tables.weight) == 18
+    categorical = torch.tensor([[3, 8, 29], [0, 6, 7]], dtype=torch.int32)
+    assert tables.row_ids(categorical).tolist() == [[3, 4 + 8 % 7, 11 + 29 % 7], [0, 4 + 6, 11 + 0]]
+
+
+def test_a_bag_is_the_sum_of_its_rows_and_an_empty_one_is_zero():
+    tables = DLRM(SPEC, ModelConfig(embedding_dim=6, bottom_mlp_sizes=(6,), num_indices_per_lookup=3)).tables
+    ids = torch.tensor([[[1, 1, 4], [9, 9, 9], [0, 30, 29]]], dtype=torch.int32)  # 4, 9 and 30 fill up
+    first, empty, last = tables.gather(tables.row_ids(ids))[0]
+    weight = tables.weight
+    assert torch.allclose(first, 2 * weight[1])
+    assert not empty.any()
+    assert torch.allclose(last, weight[13] + weight[13 + 29])
+
+
+def test_a_data_set_without_columns_is_refused():
+    with pytest.raises(InputError, match="no column to learn from"):
+        DLRM(FeatureSpec(numerical=0, cardinalities=()), CONFIG)
+
+
+def test_a_model_with_kernels_can_be_copied():
     model = DLRM(SPEC, CONFIG)
-    before = model.tables.weight.clone()
-    batch = random_batch(rows=3)
-    RowsLeafStep(model, name)(batch, 0.5)
-    touched = torch.unique(model.tables.row_ids(batch.categorical))
-    changed = (model.tables.weight != before).any(1).nonzero().flatten()
-    assert set(changed.tolist()) <= set(touched.tolist())
-    assert len(changed) > 0
+    model.use_kernels(pick("cpu"), "compile")
+    batch = random_batch()
+    assert torch.equal(
+        copy.deepcopy(model)(batch.numerical, batch.categorical), model(batch.numerical, batch.categorical)
+    )

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from dlrm_lib import metrics
-from dlrm_lib.plots import axes, panels, preprocessing, save, training
+from dlrm_lib.config import ModelConfig
+from dlrm_lib.features import FeatureSpec
+from dlrm_lib.plots import axes, network, panels, preprocessing, save, training
 from dlrm_lib.preprocess.stages import Stage
 
 
@@ -96,3 +98,90 @@ def test_numericals_leave_out_missing_values():
     left, right = preprocessing.numericals(["a", "b"], missing, before, before + 10.0).axes
     assert left.lines[0].get_xdata() == pytest.approx([2, np.nan], nan_ok=True)
     assert right.lines[0].get_xdata() == pytest.approx([12, np.nan], nan_ok=True)
+
+
+def test_blocks_name_the_sizes_of_what_they_are_given():
+    spec = FeatureSpec(numerical=5, cardinalities=(30, 1000))
+    config = ModelConfig(embedding_dim=4, bottom_mlp_sizes=(8, 4), top_mlp_sizes=(6, 1))
+    (ax,) = network.blocks(spec, config, 8).axes
+    texts = {text.get_text() for text in ax.texts}
+    assert {"N = 5", "M = 2", "F = M + 1 = 3", "5 → 8 → 4", "1,030 rows, D = 4", "8 → 6 → 1"} <= texts
+    assert {"[B, N]", "[B, M]", "[B, D]", "[B, M, D]", "[B, W]"} <= texts
+
+
+def test_shapes_draw_each_tensor_to_scale_and_mark_the_block():
+    tensors = {"ids": ("B M", (7, 9)), "rows": ("B M D", (7, 9, 4)), "logits": ("B", (7,))}
+    where, ax = network.shapes("interaction", tensors).axes
+    in_front = [patch for patch in ax.patches if patch.get_facecolor()[3] < 1]
+    assert [(p.get_width(), p.get_height()) for p in in_front] == [(3, 1), (2, 3), (1, 1)]
+    starts = [patch.get_x() for patch in in_front]
+    assert starts == sorted(starts)
+    texts = [text.get_text() for text in ax.texts if text.get_text()]
+    assert texts == [
+        "ids",
+        "B = 7 of them",
+        "M = 9",
+        "rows",
+        "B = 7 of them",
+        "D = 4",
+        "M = 9",
+        "logits",
+        "B = 7 of them",
+    ]
+    (filled,) = [patch for patch in where.patches if hasattr(patch, "get_boxstyle") and patch.get_facecolor()[3] == 1]
+    assert filled.get_x() + filled.get_width() / 2 == pytest.approx(60.5)  # between the tables and the top MLP
+
+
+def test_the_speed_ladder_compares_with_its_base_and_says_what_is_missing():
+    speeds = {"slow": (900.0, 1000.0, 1200.0), "none": "no bf16 here", "fast": (2000.0, 2500.0, 3000.0)}
+    (ax,) = network.speed_ladder(speeds, "a machine", base="slow").axes
+    assert "a machine" in ax.get_title(loc="left")
+    assert [bar.get_width() for bar in ax.patches] == [1.0, 0.0, 2.5]
+    assert [text.get_text() for text in ax.texts] == ["1,000", "no bf16 here", "2,500, 2.50 times"]
+    (lines,) = ax.collections
+    assert [segment.tolist() for segment in lines.get_segments()] == [[[0.9, 0], [1.2, 0]], [[2.0, 2], [3.0, 2]]]
+
+
+def test_schedules_draw_every_rate_of_each():
+    (ax,) = training.schedules({"this one": [0.1, 0.2, 0.2], "another": [0.2, 0.1, 0.0]}).axes
+    assert [line.get_ydata().tolist() for line in ax.lines] == [[0.1, 0.2, 0.2], [0.2, 0.1, 0.0]]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["this one", "another"]
+    assert ax.lines[0].get_zorder() > ax.lines[1].get_zorder()
+
+
+def test_passes_count_from_one_and_mark_the_chosen_one():
+    (ax,) = training.passes([0.5, 0.4, 0.3], [0.6, 0.55, 0.7], best=2).axes
+    drawn = [line.get_xydata().tolist() for line in ax.lines]
+    assert drawn == [[[1, 0.5], [2, 0.4], [3, 0.3]], [[1, 0.6], [2, 0.55], [3, 0.7]], [[2, 0.55]]]
+
+
+def test_short_runs_compare_with_knowing_nothing_and_bear_a_run_that_stopped_at_once():
+    runs = {"good": [SimpleNamespace(step=s, loss=1 / s) for s in (2, 4)], "stopped": []}
+    (ax,) = training.short_runs(runs, 0.6).axes
+    good, stopped, base = (line.get_xydata().tolist() for line in ax.lines)
+    assert (good, stopped) == ([[2, 0.5], [4, 0.25]], [])
+    assert [y for _, y in base] == [0.6, 0.6]
+    assert "stopped" in [text.get_text() for text in ax.get_legend().get_texts()]
+    assert ax.get_yscale() == "linear"
+    far = {"bad": [SimpleNamespace(step=1, loss=3.0)]}
+    assert training.short_runs(runs | far, 0.6).axes[0].get_yscale() == "log"
+    assert len(training.short_runs({"stopped": []}, 0.6).axes) == 1
+
+
+def test_scores_are_shares_of_each_group():
+    label = np.array([True] * 4 + [False] * 12)
+    (ax,) = training.scores(label, np.where(label, 0.8, 0.1)).axes
+    heights = np.array([bar.get_height() for bar in ax.patches]).reshape(2, -1)
+    assert heights.sum(1) == pytest.approx([1, 1])
+    assert heights[0].argmax() < heights[1].argmax() == heights.shape[1] - 1
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == ["not clicked: 12 rows", "clicked: 4 rows"]
+    training.scores(np.zeros(3, bool), np.zeros(3))  # one class, and nothing predicted
+
+
+def test_one_class_has_no_roc_and_no_place_on_the_ladder():
+    label, score = np.zeros(3, bool), np.array([0.1, 0.4, 0.35])
+    (ax,) = training.roc(label, {"model": score}, metrics.auc).axes
+    assert "model, undefined: one class only" in [text.get_text() for text in ax.get_legend().get_texts()]
+    (ax,) = training.ladder({"guessing": 0.5, "DLRM": None}, interval=None).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["guessing"]

@@ -18,6 +18,7 @@ SMALLER = {
     "python -m dlrm_lib preprocess": [],
     "python -m dlrm_lib train": ["--max_steps", "5"],
     "python -m dlrm_lib test": [],
+    "python -m dlrm_lib inference_benchmark": ["--inference_benchmark_steps", "5"],
     "./ci/run": ["--preset", "smoke", "--output", "output"],
     "./ci/test": ["--collect-only", "-q"],
 }

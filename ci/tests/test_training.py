@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,9 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from dlrm_lib.config import Config, TrainingConfig
 from dlrm_lib.devices import pick
-from dlrm_lib.errors import InputError, TrainingDiverged
+from dlrm_lib.errors import InputError
 from dlrm_lib.model import DLRM
-from dlrm_lib.training import Evaluation, Progress, evaluate, fit, load_checkpoint, predict, save_checkpoint
+from dlrm_lib.training import Evaluation, Progress, evaluate, fit, predict
 from dlrm_lib.training.evaluation import judge
 from dlrm_lib.training.schedule import learning_rate
 
@@ -70,6 +72,45 @@ def test_events_count_every_step_and_row(dataset):
     assert all(e.split == "validation" and e.rows == 500 for e in evaluations)
 
 
+def evaluated_at(dataset, **overrides):
+    return [e.step for e in train(dataset, **overrides)[1] if isinstance(e, Evaluation)]
+
+
+def test_evaluations_begin_after_test_after_epochs(dataset):
+    # NVIDIA's condition at step k of 12 in an epoch, from 1 on: k % test_freq == 0 and (k - 1) / 12 >= test_after.
+    assert evaluated_at(dataset, epochs=2, test_freq=4) == [4, 8, 12, 16, 20, 24]
+    assert evaluated_at(dataset, epochs=2, test_freq=4, test_after=0.5) == [8, 12, 16, 20, 24]
+    assert evaluated_at(dataset, epochs=2, test_freq=4, test_after=1) == [16, 20, 24]
+    assert evaluated_at(dataset, epochs=2, test_freq=4, test_after=1.25) == [16, 20, 24]
+    assert evaluated_at(dataset, epochs=2, test_freq=4, test_after=1.26) == [20, 24]
+    assert evaluated_at(dataset, epochs=2, test_freq=7, test_after=9) == [24]  # what a run ends with is always said
+
+
+def test_the_first_steps_are_left_out_of_the_average_speed(dataset):
+    _, events = train(dataset, benchmark_warmup_steps=4)
+    progress = [e for e in events if isinstance(e, Progress)]
+    assert [e.step for e in progress] == [3, 4, 6, 9, 12]
+    assert [e.average_samples_per_second is None for e in progress] == [True, True, False, False, False]
+    measured = progress[2:]
+    rows = [2 * 256, 3 * 256, 2 * 256 + 184]
+    seconds = sum(n / e.samples_per_second for n, e in zip(rows, measured, strict=True))
+    assert progress[-1].average_samples_per_second == pytest.approx(sum(rows) / seconds)
+    assert measured[0].average_samples_per_second == pytest.approx(measured[0].samples_per_second)
+
+
+def test_the_loss_of_an_interval_is_the_mean_over_its_steps(dataset):
+    each = [e.loss for e in train(dataset, print_freq=1)[1] if isinstance(e, Progress)]
+    threes = [e.loss for e in train(dataset)[1] if isinstance(e, Progress)]
+    assert threes == pytest.approx(np.reshape(each, (4, 3)).mean(1))
+
+
+def test_the_learning_rates_of_the_schedule_are_used(dataset):
+    changed = {"warmup_steps": 3, "decay_start_step": 5, "decay_steps": 20, "print_freq": 1}
+    progress = [e for e in train(dataset, **changed)[1] if isinstance(e, Progress)]
+    config = CONFIG.override(**changed).training
+    assert [e.lr for e in progress] == [learning_rate(step, config) for step in range(12)]
+
+
 def test_it_learns_what_can_be_learned(dataset):
     model, _ = train(dataset, epochs=4)
     result = evaluate(model, dataset.test, batch_size=100, device=pick("cpu"), step=0)
@@ -110,50 +151,32 @@ def test_evaluation_equals_sklearn(dataset):
     assert (result.step, result.rows, result.split) == (7, 700, "test")
 
 
+def test_leaving_the_loop_leaves_no_thread(dataset):
+    before, device = threading.active_count(), pick("cpu")
+    device.readers = 1
+    loop = fit(new_model(dataset), dataset, CONFIG.training, device)
+    next(loop)
+    assert threading.active_count() > before  # the reader is ahead
+    loop.close()
+    assert threading.active_count() == before
+
+
+def test_bad_rows_stop_the_training_by_name(tmp_path):
+    data = random_dataset(tmp_path)
+    data.train.categorical[1] = np.array(data.train.categorical[1])
+    data.train.categorical[1][2000] = 7
+    loop = fit(new_model(data), data, CONFIG.override(print_freq=1).training, pick("cpu"))
+    with pytest.raises(InputError, match=r"train.cat_1\.bin, row 2,000: the id is outside"):
+        list(loop)
+
+
 def test_one_class_has_no_auc():
     assert judge(np.zeros(4, bool), np.array([0.1, 0.2, 0.3, 0.4]), "test").auc is None
-
-
-def test_divergence_is_said(dataset):
-    with pytest.raises(TrainingDiverged, match=r"loss is (nan|inf)[\s\S]*learning rate"):
-        train(dataset, lr=1e30, epochs=3)
 
 
 def test_a_warmup_into_the_decay_is_refused(dataset):
     with pytest.raises(InputError, match="before the warmup ends"):
         train(dataset, warmup_steps=5, decay_start_step=3, decay_steps=2)
-
-
-def test_a_checkpoint_comes_back_whole(dataset, tmp_path):
-    model, events = train(dataset)
-    path = tmp_path / "runs" / "model.safetensors"
-    save_checkpoint(path, model, CONFIG, dataset.manifest, metrics={"auc": events[-1].auc})
-    loaded, config = load_checkpoint(path, dataset.manifest, pick("cpu"))
-    assert (config.model, config.training) == (CONFIG.model, CONFIG.training)
-    assert np.array_equal(
-        predict(model, dataset.test, batch_size=99, device=pick("cpu")),
-        predict(loaded, dataset.test, batch_size=99, device=pick("cpu")),
-    )
-    assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
-
-
-def test_a_checkpoint_refuses_another_data_set(dataset, tmp_path):
-    model, _ = train(dataset, max_steps=1)
-    path = tmp_path / "model.safetensors"
-    save_checkpoint(path, model, CONFIG, dataset.manifest, metrics={})
-    other = random_dataset(tmp_path / "other", seed=3)
-    with pytest.raises(InputError, match="another vocabulary"):
-        load_checkpoint(path, other.manifest, pick("cpu"))
-
-
-@pytest.mark.parametrize("content", [b"", b"garbage that is not a checkpoint at all"])
-def test_a_file_that_is_no_checkpoint_is_named(dataset, tmp_path, content):
-    path = tmp_path / "x.safetensors"
-    with pytest.raises(InputError, match=r"x\.safetensors does not exist"):
-        load_checkpoint(path, dataset.manifest, pick("cpu"))
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.safetensors is not a checkpoint"):
-        load_checkpoint(path, dataset.manifest, pick("cpu"))
 
 
 def test_empty_splits_are_named(tmp_path):

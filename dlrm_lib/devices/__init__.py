@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dlrm_lib.devices.base import Device
+from dlrm_lib.devices.base import Device, Kernels
 from dlrm_lib.devices.cpu import Cpu
 from dlrm_lib.errors import InputError
 
-__all__ = ["Device", "pick"]
+__all__ = ["Device", "Kernels", "pick"]
 
 
 def pick(name: str) -> Device:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 
 Batch = TypeVar("Batch", bound=tuple)
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Kernels(Protocol):
+    """Code made for a device and one shape of model; see ``kernels.cpu.CpuKernels`` for what each does."""
+
+    def interact(self, bottom: torch.Tensor | None, rows: torch.Tensor, width: int) -> torch.Tensor: ...
+
+    def add_rows(self, weight: torch.Tensor, row_ids: torch.Tensor, gradient: torch.Tensor, scale: float) -> None: ...
+
+    def sum_rows(
+        self, weight: torch.Tensor, row_ids: torch.Tensor, gradient: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]: ...
 
 
 class Device(ABC):
@@ -15,9 +30,11 @@ class Device(ABC):
 
     Attributes:
         torch_device: Where tensors live.
+        readers: Threads that read batches and copy them to the device while it works.
     """
 
     torch_device: torch.device
+    readers: int
 
     @property
     @abstractmethod
@@ -27,6 +44,27 @@ class Device(ABC):
     @abstractmethod
     def synchronize(self) -> None:
         """Waits until all work given to the device is done, so that a clock can be read."""
+
+    @abstractmethod
+    def precision(self, name: str) -> str:
+        """The precision of matrix products called ``name``: fp32, bf16 or fp16; ``auto`` is the device's usual one.
+
+        Raises:
+            InputError: the device does not have it.
+        """
+
+    @abstractmethod
+    def kernels(self, execution: str, *, dim: int, vectors: int, self_interaction: bool) -> Kernels | None:
+        """Code made for this device and a model of this shape; None if it is to run, or must run, without."""
+
+    def autocast(self, precision: str) -> contextlib.AbstractContextManager:
+        """Within it, matrix products take 16-bit copies of their inputs if ``precision`` is bf16 or fp16.
+
+        Parameters, embeddings, sums over the batch and the loss stay float32.
+        """
+        if precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.torch_device.type, dtype=PRECISIONS[precision])
 
     def seed(self, seed: int) -> None:
         """Makes random numbers drawn by torch repeatable."""

@@ -9,7 +9,7 @@ import torch
 from dlrm_lib.exercises.mechanism import Exercise, compare
 from dlrm_lib.model.embedding import EmbeddingTables
 from dlrm_lib.model.interaction import DotInteraction
-from dlrm_lib.training.sparse import UPDATES
+from dlrm_lib.training.sparse import SPARSE_OPTIMIZERS
 
 # 3.1
 
@@ -121,12 +121,12 @@ def _two_updates(answer: Callable) -> str | None:
     row_ids = torch.tensor([4, 0, 2])
     start = _random(6, 3, seed=3)
     expected, weight, squares = start.clone(), start, torch.zeros_like(start)
-    update = UPDATES["adagrad"](expected)
+    optimizer = SPARSE_OPTIMIZERS["adagrad"](expected)
     for number, gradient in enumerate((_random(3, 3, seed=4), _random(3, 3, seed=5)), start=1):
         result = answer(weight, squares, row_ids, gradient, 0.1)
         if not isinstance(result, tuple) or len(result) != 2:
             return "return two tensors: `return weight, squares`."
-        update(row_ids, gradient, 0.1)
+        optimizer.step(row_ids, gradient, 0.1)
         if number == 1 and torch.allclose(result[0] - start, start - expected):
             return "your update goes uphill: subtract the step from the weights."
         if isinstance(result[1], torch.Tensor) and result[1].equal(squares):
@@ -141,7 +141,7 @@ def _duplicates(answer: Callable) -> str | None:
     row_ids, gradient = torch.tensor([2, 5, 2, 2]), _random(4, 3, seed=6)
     start = _random(6, 3, seed=3)
     expected = start.clone()
-    UPDATES["adagrad"](expected)(row_ids, gradient, 0.1)
+    SPARSE_OPTIMIZERS["adagrad"](expected).step(row_ids, gradient, 0.1)
     weight, squares = answer(start, torch.zeros_like(start), row_ids, gradient, 0.1)
     ours = gradient[row_ids == 2]
     if torch.allclose(squares[2], (ours**2).sum(0)):
@@ -151,6 +151,32 @@ def _duplicates(answer: Callable) -> str | None:
     if torch.allclose(squares[2], ours.mean(0) ** 2):
         return "row 2 occurs three times in the batch: sum its gradients; you take their mean."
     return compare(weight, expected, "the table when row 2 occurs three times in the batch")
+
+
+# 3.4
+
+
+def sum_bags(weight: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    nothing = torch.zeros(1, weight.shape[1])
+    return torch.cat([weight, nothing])[ids].sum(dim=1)
+
+
+def _bags(answer: Callable) -> str | None:
+    tables = EmbeddingTables([4], 3, indices_per_lookup=3)
+    tables.weight[:-1] = weight = _random(4, 3, seed=7)
+    ids = torch.tensor([[2, 0, 1], [3, 1, 4], [1, 1, 4], [4, 4, 4]])
+    expected = tables.gather(tables.row_ids(ids.unsqueeze(1))).squeeze(1)
+    got = answer(weight, ids)
+    if isinstance(got, torch.Tensor) and got.shape == expected.shape:
+        if torch.allclose(got[0], expected[0] / 3):
+            return "you take the mean of the vectors of a bag: the bag (2, 0, 1) stands for their sum."
+        if torch.allclose(got[1], expected[1] + weight[3]):
+            return "id 4 fills up and must add nothing: you add the table's last row for it."
+        if torch.allclose(got[1], expected[1] + weight[0]):
+            return "id 4 fills up and must add nothing: you add the row of id 0 for it."
+        if torch.allclose(got[2], expected[2] / 2):
+            return "id 1 is twice in the bag (1, 1, 4): its vector counts twice."
+    return compare(got, expected, "the sums of bags in a table of 4 rows")
 
 
 def _random(*shape: int, seed: int) -> torch.Tensor:
@@ -184,5 +210,13 @@ EXERCISES = (
         "row among them: index_add_ the gradients there before you square anything.",
         solution=adagrad_update,
         checks=(_two_updates, _duplicates),
+    ),
+    Exercise(
+        id="3.4",
+        title="Bags of ids",
+        hint="One more row of zeros below the table makes the id that fills up an id like any other. "
+        "Indexing with ids [B, L] then gives vectors [B, L, D]; along which axis are they summed?",
+        solution=sum_bags,
+        checks=(_bags,),
     ),
 )

@@ -6,33 +6,72 @@ import torch
 from torch import nn
 
 from dlrm_lib.config import ModelConfig
+from dlrm_lib.devices import Device, Kernels
+from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.model.embedding import EmbeddingTables
-from dlrm_lib.model.interaction import INTERACTIONS
+from dlrm_lib.model.interaction import CatInteraction, DotInteraction
 from dlrm_lib.model.mlp import mlp
 
 
 class DLRM(nn.Module):
     """Numerical features through the bottom MLP, categorical ones through embeddings, both through the top MLP.
 
-    Shapes: B rows, N numerical and M categorical columns, embeddings of length D, F = M + 1 vectors that interact.
+    Shapes: B rows, N numerical and M categorical columns, embeddings of length D, bags of L ids. Data without numbers
+    have no bottom MLP, data without categories no tables.
+
+    Attributes:
+        spec: The columns that it was made for.
+
+    Raises:
+        InputError: the data have no column at all.
     """
 
     def __init__(self, spec: FeatureSpec, config: ModelConfig) -> None:
         super().__init__()
-        self.tables = EmbeddingTables(spec.cardinalities, config.embedding_dim)
-        self.bottom = mlp(spec.numerical, config.bottom_mlp_sizes, last_is_linear=False)
-        self.interaction = INTERACTIONS[config.interaction_op](len(spec.cardinalities) + 1, config.embedding_dim)
+        self.spec = spec
+        has_bottom, dim = spec.numerical > 0, config.embedding_dim
+        vectors = len(spec.cardinalities) + has_bottom
+        if not vectors:
+            raise InputError("The data set has no column to learn from.", remedy="Encode rows with features.")
+        self.tables = EmbeddingTables(
+            spec.cardinalities,
+            dim,
+            indices_per_lookup=config.num_indices_per_lookup,
+            hash_indices=config.hash_indices,
+            max_table_size=config.max_table_size,
+        )
+        self.bottom = mlp(spec.numerical, config.bottom_mlp_sizes, last_is_linear=False) if has_bottom else None
+        if config.interaction_op == "dot":
+            self.interaction = DotInteraction(
+                vectors, dim, has_bottom=has_bottom, self_interaction=config.self_interaction
+            )
+        else:
+            self.interaction = CatInteraction(vectors, dim)
         self.top = mlp(self.interaction.width, config.top_mlp_sizes, last_is_linear=True)
         if config.interaction_op == "dot":
             # The padding column is always zero: NVIDIA starts its weights there too.
             with torch.no_grad():
                 self.top[0].weight[:, -1] = 0.0
 
+    def use_kernels(self, device: Device, execution: str) -> Kernels | None:
+        """Lets the interaction run on code made for ``device`` from now on, if there is any; returns that code."""
+        dot = self.interaction if isinstance(self.interaction, DotInteraction) else None
+        kernels = device.kernels(
+            execution,
+            dim=self.tables.weight.shape[1],
+            vectors=dot.vectors if dot else 1,
+            self_interaction=bool(dot and dot.self_interaction),
+        )
+        if dot:
+            dot.kernel = kernels and kernels.interact
+        return kernels
+
     def forward(self, numerical: torch.Tensor, categorical: torch.Tensor) -> torch.Tensor:
-        """float32 [B, N] and int32 [B, M] → the clicks' logits, float32 [B]."""
+        """float32 [B, N] and int32 [B, M] or [B, M, L] → the clicks' logits, float32 [B]."""
         return self.dense(numerical, self.tables.gather(self.tables.row_ids(categorical)))
 
     def dense(self, numerical: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """The part that autograd sees: float32 [B, N] and embedding rows [B, M, D] → logits [B]."""
-        return self.top(self.interaction(self.bottom(numerical), rows)).squeeze(1)
+        bottom = None if self.bottom is None else self.bottom(numerical)
+        return self.top(self.interaction(bottom, rows)).squeeze(1)

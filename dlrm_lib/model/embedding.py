@@ -8,31 +8,73 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 
 class EmbeddingTables(nn.Module):
     """M tables of vectors of length D, one after the other.
 
+    A column may hold one id per row, or a bag of L ids whose vectors are summed. Bags shorter than L are filled up with
+    the first id that the column does not have (its cardinality), which stands for a vector of zeros.
+
     Attributes:
-        weight: float32 [sum of cardinalities, D], a buffer without gradient.
+        weight: float32 [sum of the tables' rows, D], a buffer without gradient; with bags one more row, of zeros.
         offsets: int64 [M], the row where each table begins.
     """
 
-    def __init__(self, cardinalities: Sequence[int], dim: int) -> None:
-        """Draws each table from uniform(±sqrt(1 / its rows)), as NVIDIA does."""
+    def __init__(
+        self,
+        cardinalities: Sequence[int],
+        dim: int,
+        *,
+        indices_per_lookup: int = 1,
+        hash_indices: bool = False,
+        max_table_size: int | None = None,
+    ) -> None:
+        """Draws each table from uniform(±sqrt(1 / its rows)), as NVIDIA does.
+
+        Args:
+            cardinalities: Ids of each column.
+            dim: D.
+            indices_per_lookup: L.
+            hash_indices: An id stands for the row ``id % rows of its table``.
+            max_table_size: The most rows that a table has; columns with more ids share rows.
+        """
         super().__init__()
-        tables = [torch.empty(rows, dim).uniform_(-(rows**-0.5), rows**-0.5) for rows in cardinalities]
-        self.register_buffer("weight", torch.cat(tables))
-        starts = np.concatenate([[0], np.cumsum(cardinalities)[:-1]])
-        self.register_buffer("offsets", torch.from_numpy(starts.astype(np.int64)), persistent=False)
+        sizes = [min(ids, max_table_size or ids) for ids in cardinalities]
+        self.indices_per_lookup = indices_per_lookup
+        self.hash_indices = hash_indices
+        self.register_buffer("weight", torch.zeros(sum(sizes) + (indices_per_lookup > 1), dim))
+        self.register_buffer("cardinalities", torch.tensor(cardinalities, dtype=torch.int64), persistent=False)
+        self.register_buffer("sizes", torch.tensor(sizes, dtype=torch.int64), persistent=False)
+        self.register_buffer("offsets", self.sizes.cumsum(0) - self.sizes, persistent=False)
+        for start, rows in zip(self.offsets.tolist(), sizes, strict=True):
+            self.weight[start : start + rows].uniform_(-(rows**-0.5), rows**-0.5)
 
     def row_ids(self, categorical: torch.Tensor) -> torch.Tensor:
-        """int32 [B, M] ids within each column → int64 [B, M] rows of ``weight``."""
-        return categorical + self.offsets
+        """int32 [B, M] or [B, M, L] ids within each column → int64 rows of ``weight``, in the same shape."""
+        shape = (-1, 1) if categorical.dim() == 3 else (-1,)
+        ids = categorical % self.sizes.view(shape) if self.hash_indices else categorical
+        rows = ids + self.offsets.view(shape)
+        if categorical.dim() == 3:
+            rows = rows.masked_fill_(categorical == self.cardinalities.view(shape), len(self.weight) - 1)
+        return rows
 
     def gather(self, row_ids: torch.Tensor) -> torch.Tensor:
-        """int64 [B, M] rows of ``weight`` → a float32 copy of them, [B, M, D]."""
-        return self.weight.index_select(0, row_ids.flatten()).view(*row_ids.shape, -1)
+        """int64 [B, M] rows of ``weight`` → a float32 copy of them, [B, M, D]; [B, M, L] → their sums, [B, M, D]."""
+        if row_ids.dim() == 3:
+            bags = functional.embedding_bag(row_ids.flatten(0, 1), self.weight, mode="sum")
+            return bags.view(*row_ids.shape[:2], self.weight.shape[1])
+        return self.weight.index_select(0, row_ids.flatten()).view(*row_ids.shape, self.weight.shape[1])
+
+    def spread(self, row_ids: torch.Tensor, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """From the gradient of what ``gather`` gave, [B, M, D], to rows int64 [K] and their gradients float32 [K, D].
+
+        Every row of a bag gets the gradient of the sum, and the row of zeros gets none.
+        """
+        if row_ids.dim() == 3:
+            real = (row_ids != len(self.weight) - 1).unsqueeze(-1)
+            gradient = gradient.unsqueeze(2) * real
+        return row_ids.flatten(), gradient.flatten(0, -2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
@@ -12,47 +13,120 @@ from dlrm_lib.config import ModelConfig
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, SKY, axes, label_bars, panels
 
+# Each block: left edge, bottom, width and colour; all are _BLOCK_HEIGHT high, in a field of 100 by 31.
+_BLOCKS = {
+    "numbers": (0, 21, 15, GREY),
+    "ids": (0, 4, 15, GREY),
+    "bottom MLP": (23, 21, 23, BLUE),
+    "tables": (23, 4, 23, AMBER),
+    "interaction": (53, 12.5, 15, GREEN),
+    "top MLP": (74, 12.5, 26, BLUE),
+}
+_BLOCK_HEIGHT = 9
+# Where the arrows between them begin and end.
+_ARROWS = {
+    ("numbers", "bottom MLP"): ((15, 25.5), (23, 25.5)),
+    ("ids", "tables"): ((15, 8.5), (23, 8.5)),
+    ("bottom MLP", "interaction"): ((46, 25.5), (53, 19)),
+    ("tables", "interaction"): ((46, 8.5), (53, 15)),
+    ("interaction", "top MLP"): ((68, 17), (74, 17)),
+}
+
 
 def blocks(spec: FeatureSpec, config: ModelConfig, width: int) -> Figure:
-    """The network as boxes and arrows, with the length of what flows between them.
+    """The network as boxes and arrows, with the shape of what flows between them.
+
+    B rows of the log have N numbers and M ids each; they become F vectors of length D, and those W columns.
 
     Args:
         spec: The columns.
         config: The layer sizes.
-        width: Length of the interaction's output.
+        width: W, the length of the interaction's output.
     """
     figure, (ax,) = panels(["DLRM: two kinds of input become vectors of one length, which meet"], size=(10, 3.3))
-    ax.set(xlim=(-0.5, 100.5), ylim=(0, 31))
-    ax.axis("off")
     columns, dim = len(spec.cardinalities), config.embedding_dim
 
-    def box(x: float, y: float, w: float, color: str, name: str, detail: str) -> None:
-        style = {"boxstyle": "round,pad=0,rounding_size=1.2", "linewidth": 1.4}
-        ax.add_patch(FancyBboxPatch((x, y), w, 9, facecolor=f"{color}30", edgecolor=color, **style))
-        ax.text(x + w / 2, y + 5.9, name, ha="center", va="center", weight="bold")
-        ax.text(x + w / 2, y + 2.7, detail, ha="center", va="center", fontsize=8.5)
+    def sizes(layers: Sequence[int]) -> str:
+        return " → ".join(map(str, layers))
 
-    def arrow(start: tuple[float, float], end: tuple[float, float], text: str = "", offset=(0, 6)) -> None:
-        ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.3})
+    details = {
+        "numbers": f"N = {spec.numerical}",
+        "ids": f"M = {columns}",
+        "bottom MLP": sizes((spec.numerical, *config.bottom_mlp_sizes)),
+        "tables": f"{sum(spec.cardinalities):,} rows, D = {dim}",
+        "interaction": f"F = M + 1 = {columns + 1}",
+        "top MLP": sizes((width, *config.top_mlp_sizes)),
+    }
+    flows = ("[B, N]", (0, 6)), ("[B, M]", (0, 6)), ("[B, D]", (18, 5)), ("[B, M, D]", (25, -11)), ("[B, W]", (0, 6))
+    _draw_blocks(ax)
+    for name, (left, bottom, width_, _) in _BLOCKS.items():
+        ax.text(left + width_ / 2, bottom + 5.9, name, ha="center", va="center", weight="bold")
+        ax.text(left + width_ / 2, bottom + 2.7, details[name], ha="center", va="center", fontsize=8.5)
+    for (start, end), (text, offset) in zip(_ARROWS.values(), flows, strict=True):
         middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
         ax.annotate(text, middle, offset, textcoords="offset points", ha="center", fontsize=8.5)
+    ax.annotate("", (87, 5), (87, 12.5), arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.3})
+    ax.text(87, 3, "logits [B] → probabilities of a click", ha="center", va="center")
+    return figure
 
-    def sizes(first: int, layers: Sequence[int]) -> str:
-        return " → ".join(map(str, (first, *layers)))
 
-    box(0, 21, 12, GREY, f"{spec.numerical} numbers", "one row")
-    box(0, 4, 12, GREY, f"{columns} ids", "the same row")
-    box(17, 21, 23, BLUE, "bottom MLP", sizes(spec.numerical, config.bottom_mlp_sizes))
-    box(17, 4, 23, AMBER, f"{columns} tables", f"{sum(spec.cardinalities):,} rows of {dim}")
-    box(49, 12.5, 16, GREEN, "interaction", f"{columns + 1} vectors meet")
-    box(72, 12.5, 28, BLUE, "top MLP", sizes(width, config.top_mlp_sizes))
-    arrow((12, 25.5), (17, 25.5))
-    arrow((12, 8.5), (17, 8.5))
-    arrow((40, 25.5), (49, 19), f"1 × {dim}", (20, 6))
-    arrow((40, 8.5), (49, 15), f"{columns} × {dim}", (24, -12))
-    arrow((65, 17), (72, 17), f"{width}")
-    arrow((86, 12.5), (86, 5))
-    ax.text(86, 3, "logit → probability of a click", ha="center", va="center")
+def _draw_blocks(ax: Axes, highlight: str | None = None) -> None:
+    """Boxes and arrows without words; with ``highlight`` all boxes but one are pale."""
+    ax.set(xlim=(-0.5, 100.5), ylim=(0, 31))
+    ax.axis("off")
+    for name, (left, bottom, width, color) in _BLOCKS.items():
+        shape = FancyBboxPatch((left, bottom), width, _BLOCK_HEIGHT, boxstyle="round,pad=0,rounding_size=1.2")
+        filled = name == highlight
+        edge = color if filled or highlight is None else "#C8C8C8"
+        shape.set(facecolor=color if filled else f"{edge}30", edgecolor=edge, linewidth=1.4)
+        ax.add_patch(shape)
+    for start, end in _ARROWS.values():
+        style = {"color": INK, "linewidth": 1.3} if highlight is None else {"color": "#C8C8C8", "linewidth": 1.0}
+        ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, **style})
+
+
+def shapes(block: str, tensors: Mapping[str, tuple[str, Sequence[int]]]) -> Figure:
+    """One block: where it is in the network, and what goes in and comes out of it, drawn to scale.
+
+    One row of the batch is in front, the others stand behind it. Lengths are drawn as their square roots, or one row of
+    the interaction's output would fill the page.
+
+    Args:
+        block: A name from the drawing of all blocks.
+        tensors: In the order of the computation, name → (names of the axes, "B M D"; their sizes).
+    """
+    figure, (map_, ax) = panels(["", ""], size=(10, 2.1))
+    map_.set_position([0.01, 0.2, 0.2, 0.6])
+    ax.set_position([0.24, 0.0, 0.76, 1.0])
+    figure.set_layout_engine("none")
+    _draw_blocks(map_, block)
+    color = _BLOCKS[block][3]
+    left = 0.0
+    for number, (name, (names, sizes)) in enumerate(tensors.items()):
+        axes_of = list(zip(names.split(), sizes, strict=True))
+        rows, columns = [("", 1), ("", 1), *axes_of[1:]][-2:]
+        height, width = rows[1] ** 0.5, columns[1] ** 0.5
+        if number:
+            ax.annotate(
+                "", (left + 3.0, 0), (left, 0), arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.3}
+            )
+            left += 4.6
+        for behind in (3, 2, 1, 0):
+            place = (left + 0.45 * behind, -height / 2 + 0.45 * behind)
+            ax.add_patch(Rectangle(place, width, height, facecolor="white", edgecolor=color, linewidth=1))
+        ax.add_patch(
+            Rectangle((left, -height / 2), width, height, facecolor=f"{color}50", edgecolor=color, linewidth=1.4)
+        )
+        middle = left + width / 2
+        ax.text(middle + 0.7, height / 2 + 3.2, name, ha="center", weight="bold")
+        ax.text(middle + 0.7, height / 2 + 1.9, f"B = {sizes[0]:,} of them", ha="center", fontsize=8.5)
+        if columns[0]:
+            ax.text(middle, -height / 2 - 0.5, f"{columns[0]} = {columns[1]}", ha="center", va="top", fontsize=8.5)
+        if rows[0]:
+            ax.text(left - 0.4, 0, f"{rows[0]} = {rows[1]}", ha="right", va="center", rotation=90, fontsize=8.5)
+        left += width + 2.4
+    ax.set(xlim=(-2.5, max(left, 40)), ylim=(-4.5, 7.5), aspect="equal", anchor="W")
+    ax.axis("off")
     return figure
 
 
@@ -149,4 +223,28 @@ def parameter_bars(models: Mapping[str, Mapping[str, int]], *, largest: int = 6)
         ax.set(xlabel=f"{name} parameters", xlim=(0, 1.25 * max(parts.values()) / unit))
         ax.invert_yaxis()
         ax.grid(axis="y", visible=False)
+    return figure
+
+
+def speed_ladder(speeds: Mapping[str, tuple[float, float, float] | str], machine: str, *, base: str) -> Figure:
+    """Ways to train as horizontal bars, each with how many times as fast as ``base`` it is.
+
+    Args:
+        speeds: Name → lower quartile, median and upper quartile in samples/s, or a few words why there are none.
+        machine: What it was measured on.
+        base: The name that the others are compared with.
+    """
+    figure, ax = axes(f"Samples per second on {machine}", "thousand samples/s", "", size=(9.5, 0.7 + 0.5 * len(speeds)))
+    quartiles = [(0.0, 0.0, 0.0) if isinstance(speed, str) else speed for speed in speeds.values()]
+    low, middle, high = np.array(quartiles).T / 1000
+    ax.barh(list(speeds), middle, color=[GREY if name == base else BLUE for name in speeds], height=0.6)
+    measured = middle > 0
+    ax.hlines(np.flatnonzero(measured), low[measured], high[measured], color=INK, linewidth=1.5)
+    for y, (name, speed) in enumerate(speeds.items()):
+        times = "" if name == base else f", {1000 * middle[y] / speeds[base][1]:.2f} times"
+        text = speed if isinstance(speed, str) else f"{1000 * middle[y]:,.0f}{times}"
+        ax.annotate(text, (high[y], y), (6, 0), textcoords="offset points", va="center")
+    ax.set_xlim(0, 1.35 * max(high))
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
     return figure

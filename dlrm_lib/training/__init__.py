@@ -1,7 +1,23 @@
-"""Training as a generator of events, evaluation, and checkpoints."""
+"""Training as a generator of events, evaluation, checkpoints, and runs that go on where they were interrupted."""
 
-from dlrm_lib.training.checkpoint import load_checkpoint, save_checkpoint
+from dlrm_lib.training.checkpoint import Results, load_checkpoint, load_state, save_checkpoint, save_state, state_path
 from dlrm_lib.training.evaluation import Evaluation, evaluate, predict
+from dlrm_lib.training.interruption import stop_on_interrupt
 from dlrm_lib.training.loop import Progress, fit
+from dlrm_lib.training.step import TrainStep
 
-__all__ = ["Evaluation", "Progress", "evaluate", "fit", "load_checkpoint", "predict", "save_checkpoint"]
+__all__ = [
+    "Evaluation",
+    "Progress",
+    "Results",
+    "TrainStep",
+    "evaluate",
+    "fit",
+    "load_checkpoint",
+    "load_state",
+    "predict",
+    "save_checkpoint",
+    "save_state",
+    "state_path",
+    "stop_on_interrupt",
+]

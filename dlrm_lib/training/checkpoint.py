@@ -1,64 +1,213 @@
-"""Checkpoints: a safetensors file, so that nothing in it can run as code, written whole or not at all."""
+"""What a run leaves on the disk: a model to use, and beside it all that the run needs to go on.
+
+A *checkpoint* is a model with its configuration, the hashes of its data and what it reached: what ``test`` opens. A
+*training state* holds the optimizer, the random state and the position in the data as well: a run that is resumed from
+it ends in the same bits as one that was never interrupted.
+"""
 
 from __future__ import annotations
 
-import json
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+import torch
 
 from dlrm_lib.config import Config, as_dict
+from dlrm_lib.dataset import Dataset
 from dlrm_lib.devices import Device
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec
-from dlrm_lib.files import new_file
 from dlrm_lib.manifest import Manifest
 from dlrm_lib.model import DLRM
+from dlrm_lib.training.evaluation import Evaluation
+from dlrm_lib.training.step import TrainStep
+from dlrm_lib.training.tensor_file import TensorFile, open_tensors, write_tensors
 
-_COMPARED = ("config", "vocabulary")
+_FORMAT = 1
+# A model knows what its inputs mean; a position in the data also needs the same rows in the same order.
+_MEANING = ("config", "vocabulary")
+_ROWS = (*_MEANING, "source", "split")
+# What may change when a run goes on: how long it is, when it reports and is judged, and where it runs.
+_MAY_CHANGE = {
+    "test_batch_size",
+    "epochs",
+    "max_steps",
+    "print_freq",
+    "test_freq",
+    "test_after",
+    "auc_threshold",
+    "benchmark_warmup_steps",
+    "device",
+    "execution",
+}
+
+
+@dataclass
+class Results:
+    """The best and the last evaluation of a run.
+
+    Attributes:
+        best: The one with the highest AUC, or, where a split with one class has none, with the lowest log loss; the
+            first of equals.
+        last: The latest.
+    """
+
+    best: Evaluation | None = None
+    last: Evaluation | None = None
+
+    def add(self, evaluation: Evaluation) -> bool:
+        """Takes note of an evaluation; tells whether it is the best so far."""
+        self.last = evaluation
+        better = self.best is None or _quality(evaluation) > _quality(self.best)
+        if better:
+            self.best = evaluation
+        return better
+
+
+def state_path(path: Path) -> Path:
+    """Where the training state of a run lies that keeps its checkpoint at ``path``."""
+    return path.with_name(f"{path.stem}.state.safetensors")
 
 
 def save_checkpoint(path: Path, model: DLRM, config: Config, manifest: Manifest, *, metrics: dict[str, Any]) -> None:
-    """Writes the model with its configuration, the hashes of the data it was trained on, and what it reached."""
-    about = {
-        "preset": config.preset,
-        "model": as_dict(config.model),
-        "training": as_dict(config.training),
-        "numerical": model.bottom[0].in_features,
-        "cardinalities": manifest.cardinalities,
-        "hashes": manifest.hashes,
-        "metrics": metrics,
-    }
-    with new_file(path) as partial:
-        save_file(model.state_dict(), partial, {"dlrm": json.dumps(about)})
+    """Writes the model with its configuration, the hashes of the data it was trained on, and what it reached.
+
+    Raises:
+        InputError: the disk is full, or does not let itself be written to; an older file stays as it was.
+    """
+    about = {**_about("checkpoint", model, config, manifest), "metrics": metrics}
+    write_tensors(path, model.state_dict(), about)
 
 
 def load_checkpoint(path: Path, manifest: Manifest, device: Device) -> tuple[DLRM, Config]:
-    """Opens a checkpoint for a data set.
+    """Opens a checkpoint for a data set, on any device.
 
     Raises:
-        InputError: no such file, not a checkpoint, or one that was trained on ids of another meaning.
+        InputError: no such file, not a checkpoint, damaged, or one that was trained on ids of another meaning.
     """
-    if not path.exists():
-        raise InputError(f"{path} does not exist.", remedy="Train first, or name the checkpoint's file.")
-    try:
-        with safe_open(path, "pt", device=str(device.torch_device)) as file:
-            about = json.loads(file.metadata()["dlrm"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise InputError(f"{path} is not a checkpoint of this program.", found=repr(error)) from None
-    for name in _COMPARED:
-        if about["hashes"][name] != manifest.hashes[name]:
+    with _opened(path, "checkpoint") as file:
+        _same_data(path, file.about["hashes"], manifest.hashes, _MEANING)
+        config = _config(path, file.about)
+        model = _model(file.about, config, device)
+        file.read(model.state_dict())
+    return model, config
+
+
+def save_state(path: Path, model: DLRM, step: TrainStep, config: Config, dataset: Dataset, results: Results) -> None:
+    """Writes everything that a run needs to go on after its last step. Call it between two steps.
+
+    Raises:
+        InputError: as ``save_checkpoint``.
+    """
+    about = {
+        **_about("training state", model, config, dataset.manifest),
+        "training_rows": len(dataset.train),
+        "done": step.done,
+        **{name: value and dataclasses.asdict(value) for name, value in vars(results).items()},
+    }
+    parts = {"model": model.state_dict(), "step": step.state_dict(), "random": {"torch": torch.get_rng_state()}}
+    write_tensors(path, {f"{part}.{name}": tensor for part, of in parts.items() for name, tensor in of.items()}, about)
+
+
+def load_state(path: Path, config: Config, dataset: Dataset, device: Device) -> tuple[DLRM, TrainStep, Results]:
+    """Goes back to where a run was when it wrote ``path``: what ``fit`` and ``save_state`` take to go on from there.
+
+    Sets torch's random state too. ``config`` may differ from the run's own in its length, in when it reports, and in
+    where it runs; the promise of the same bits holds on the same device.
+
+    Raises:
+        InputError: as ``load_checkpoint``, or a setting or data set that would lead elsewhere; it names the setting.
+    """
+    with _opened(path, "training state") as file:
+        about = file.about
+        _same_data(path, about["hashes"], dataset.manifest.hashes, _ROWS)
+        _same_settings(path, about, config, len(dataset.train))
+        model = _model(about, config, device)
+        step = TrainStep(model, config.training, device)
+        optimizer, random = step.state_dict(), torch.get_rng_state()
+        file.read(model.state_dict(), "model.")
+        file.read(optimizer, "step.")
+        file.read({"torch": random}, "random.")
+    step.load_state_dict(optimizer)
+    torch.set_rng_state(random)
+    return model, step, Results(**{name: about[name] and Evaluation(**about[name]) for name in ("best", "last")})
+
+
+def _quality(evaluation: Evaluation) -> float:
+    return -evaluation.log_loss if evaluation.auc is None else evaluation.auc
+
+
+def _about(kind: str, model: DLRM, config: Config, manifest: Manifest) -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "kind": kind,
+        "preset": config.preset,
+        "model": as_dict(config.model),
+        "training": as_dict(config.training),
+        "numerical": 0 if model.bottom is None else model.bottom[0].in_features,
+        "cardinalities": manifest.cardinalities,
+        "hashes": manifest.hashes,
+    }
+
+
+@contextmanager
+def _opened(path: Path, kind: str) -> Iterator[TensorFile]:
+    with open_tensors(path) as file:
+        found = file.about.get("kind")
+        if found != kind:
+            raise InputError(f"{path} is no {kind}.", found=found, remedy=f"Name a file that was written as a {kind}.")
+        if file.about["format"] != _FORMAT:
+            raise InputError(
+                f"{path} was written by another version of this program.",
+                found=f"format {file.about['format']} instead of {_FORMAT}",
+                remedy="Use that version, or train again.",
+            )
+        yield file
+
+
+def _same_data(path: Path, then: Mapping[str, str], now: Mapping[str, str], names: tuple[str, ...]) -> None:
+    for name in names:
+        if then[name] != now[name]:
             raise InputError(
                 f"{path} was trained on a data set with another {name}.",
-                found=f"{about['hashes'][name]} in the checkpoint, {manifest.hashes[name]} in the data set",
-                remedy="Test on the data set it was trained on, or train again.",
+                found=f"{then[name]} in the checkpoint, {now[name]} in the data set",
+                remedy="Use the data set it was trained on, or train again.",
             )
-    sections = {"model": about["model"], "training": about["training"]}
-    config = Config.from_preset(about["preset"], {k: v for s in sections.values() for k, v in s.items()})
+
+
+def _same_settings(path: Path, about: dict[str, Any], config: Config, training_rows: int) -> None:
+    now = {**as_dict(config.model), **as_dict(config.training)}
+    then = {**about["model"], **about["training"]}
+    for name in now:
+        if name not in _MAY_CHANGE and now[name] != then[name]:
+            raise InputError(
+                f"--{name} has changed since {path} was written, which would not be the same run.",
+                found=f"{then[name]} then, {now[name]} now",
+                remedy=f"Resume with --{name} as it was, or start a new run with --load_checkpoint_path.",
+            )
+    if training_rows != about["training_rows"]:
+        raise InputError(
+            f"{path} was written by a run with another number of training rows.",
+            found=f"{about['training_rows']:,} then, {training_rows:,} now",
+            remedy="Resume with --dataset_subset as it was.",
+        )
+
+
+def _config(path: Path, about: dict[str, Any]) -> Config:
+    try:
+        return Config.from_preset(about["preset"], {**about["model"], **about["training"]})
+    except InputError as error:
+        raise InputError(
+            f"{path} was trained with a configuration that this version does not know.",
+            found=str(error).splitlines()[0],
+            remedy="Use the version that wrote it, or train again.",
+        ) from None
+
+
+def _model(about: dict[str, Any], config: Config, device: Device) -> DLRM:
     spec = FeatureSpec(numerical=about["numerical"], cardinalities=tuple(about["cardinalities"]))
-    model = DLRM(spec, config.model).to(device.torch_device)
-    model.load_state_dict(tensors)
-    return model, config
+    return DLRM(spec, config.model).to(device.torch_device)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from dlrm_lib.config import TrainingConfig
-from dlrm_lib.dataset import EncodedDataset
+from dlrm_lib.dataset import Batch, Dataset, InOrder, Order, ShuffledBatches, ShuffledRows, read_ahead
 from dlrm_lib.devices import Device
-from dlrm_lib.errors import InputError, TrainingDiverged
+from dlrm_lib.errors import InputError
 from dlrm_lib.model import DLRM
 from dlrm_lib.training.evaluation import Evaluation, evaluate
 from dlrm_lib.training.schedule import decay_start, learning_rate
-from dlrm_lib.training.step import RowsLeafStep
+from dlrm_lib.training.step import TrainStep
+from dlrm_lib.training.watch import Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,10 @@ class Progress:
         lr: Learning rate of the last step.
         samples_per_second: Rows trained per second since the event before, reading included, evaluation not.
         step_time: Seconds per step since the event before.
+        average_samples_per_second: The same over all steps since this run began or was resumed, the first
+            ``benchmark_warmup_steps`` steps left out; None before there is one.
+        skipped: Steps so far whose gradients overflowed and which changed nothing (fp16).
+        loss_scale: What the loss is multiplied by before the backward pass (fp16; else 1).
     """
 
     step: int
@@ -40,20 +46,41 @@ class Progress:
     lr: float
     samples_per_second: float
     step_time: float
+    average_samples_per_second: float | None
+    skipped: int
+    loss_scale: float
 
 
 def fit(
-    model: DLRM, dataset: EncodedDataset, config: TrainingConfig, device: Device
+    model: DLRM,
+    dataset: Dataset,
+    config: TrainingConfig,
+    device: Device,
+    step: TrainStep | None = None,
+    *,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress | Evaluation]:
     """Trains ``model`` in place.
 
-    Yields ``Progress`` every ``print_freq`` steps, and at the end, and ``Evaluation`` on the validation split every
-    ``test_freq`` steps (by default after each epoch) and at the end. It ends after ``epochs``, after ``max_steps``, or
-    once the validation AUC reaches ``auc_threshold``.
+    Yields ``Progress`` every ``print_freq`` steps, and ``Evaluation`` on the validation split every ``test_freq`` steps
+    (by default after each epoch) once ``test_after`` epochs are done, and both at the end. It ends after ``epochs``,
+    after ``max_steps``, or once the validation AUC reaches ``auc_threshold``.
+
+    Args:
+        model: On the device.
+        dataset: Rows to train on and to judge by.
+        config: How to train.
+        device: Where.
+        step: What trains, a new one by default. One that has done some steps goes on behind them, as if it had never
+            been interrupted; ``load_state`` gives it back.
+        stop: Asked after each step. True ends the training there: with ``Progress``, and with ``Evaluation`` only if
+            there is one at this step anyway.
 
     Raises:
         InputError: no training rows, a warmup longer than ``decay_start_step``, or bad values in the data.
-        TrainingDiverged: the loss is no longer finite.
+        TrainingDiverged: the loss or a weight is no longer finite, the loss runs away, or all steps are skipped; it
+            says where it went wrong and what to do. It comes instead of the event, so that no checkpoint written at
+            events is a spoilt one.
     """
     if not len(dataset.train):
         raise InputError(f"{dataset.train.folder} has no rows to train on.", remedy="Encode more raw rows.")
@@ -63,55 +90,91 @@ def fit(
             found=f"decay_start_step {config.decay_start_step}, warmup_steps {config.warmup_steps}",
             remedy="Raise --decay_start_step or lower --warmup_steps.",
         )
+    step = step or TrainStep(model, config, device)
     per_epoch = dataset.train.steps(config.batch_size)
     steps = min(config.epochs * per_epoch, config.max_steps or config.epochs * per_epoch)
     test_freq = config.test_freq or per_epoch
-    train_step = RowsLeafStep(model, config.optimizer)
     model.train()
 
-    loss_sum, rows, since = torch.zeros((), device=device.torch_device), 0, 0
-    clock = time.perf_counter()
-    for step, batch in zip(range(steps), _batches(dataset, config), strict=False):
-        lr = learning_rate(step, config)
-        loss_sum += train_step(device.put(batch), lr)
-        rows, since, done = rows + len(batch.label), since + 1, step + 1
-        last = done == steps
-        test = last or done % test_freq == 0
-        if test or done % config.print_freq == 0:
+    since, watch = _Since(device), Watch(model, step)
+    measured_rows, measured_seconds = 0, 0.0
+    with contextlib.closing(_batches(dataset, config, device, step.done)) as batches:
+        for batch in itertools.islice(batches, max(0, steps - step.done)):
+            lr = learning_rate(step.done, config)
+            loss, done = step(batch, lr), step.done
+            since.add(loss, len(batch.label))
+            watch.see(loss, batch, lr)
+            # NVIDIA's rule for ``test_after`` takes the step's index from 0: the end of that epoch is not yet past it.
+            test = done == steps or (done % test_freq == 0 and (done - 1) / per_epoch >= config.test_after)
+            report = done % config.print_freq == 0 or done == config.benchmark_warmup_steps
+            stopped = stop()
+            if not (test or report or stopped):
+                continue
             device.synchronize()
-            seconds = time.perf_counter() - clock
-            loss = loss_sum.item() / since
-            if not np.isfinite(loss):
-                raise TrainingDiverged(
-                    f"The loss is {loss} after step {done:,}.\n"
-                    f"  found: learning rate {lr:g}\n"
-                    "  remedy: Lower --lr, or lengthen --warmup_steps."
-                )
+            seconds, mean_loss = time.perf_counter() - since.began, since.loss.item() / since.steps
+            watch.check_steps(mean_loss, since.steps)
+            if test or stopped:
+                watch.check_weights()
+            if done > config.benchmark_warmup_steps:
+                measured_rows, measured_seconds = measured_rows + since.rows, measured_seconds + seconds
             yield Progress(
                 step=done,
                 steps=steps,
-                epoch=step // per_epoch,
-                loss=loss,
+                epoch=(done - 1) // per_epoch,
+                loss=mean_loss,
                 lr=lr,
-                samples_per_second=rows / seconds,
-                step_time=seconds / since,
+                samples_per_second=since.rows / seconds,
+                step_time=seconds / since.steps,
+                average_samples_per_second=measured_rows / measured_seconds if measured_rows else None,
+                skipped=step.skipped,
+                loss_scale=step.loss_scale.value if step.loss_scale else 1.0,
             )
             if test and len(dataset.validation):
-                evaluation = evaluate(
-                    model, dataset.validation, batch_size=config.test_batch_size, device=device, step=done
-                )
+                with watch.evaluating():
+                    evaluation = evaluate(
+                        model,
+                        dataset.validation,
+                        batch_size=config.test_batch_size,
+                        device=device,
+                        step=done,
+                        precision=step.precision,
+                    )
+                watch.check_log_loss(evaluation.log_loss)
                 yield evaluation
                 if config.auc_threshold and evaluation.auc is not None and evaluation.auc >= config.auc_threshold:
                     return
-            loss_sum.zero_()
-            rows = since = 0
-            clock = time.perf_counter()
+            if stopped:
+                return
+            since.restart()
 
 
-def _batches(dataset: EncodedDataset, config: TrainingConfig):
-    """The training batches of all epochs, each epoch in an order of its own when they are shuffled."""
-    for epoch in range(config.epochs):
-        order = None
-        if config.shuffle_batch_order:
-            order = np.random.default_rng([config.seed, epoch]).permutation(dataset.train.steps(config.batch_size))
-        yield from dataset.train.batches(config.batch_size, order)
+class _Since:
+    """What was trained since the event before: the sum of losses stays on the device, so that no step waits for it."""
+
+    def __init__(self, device: Device) -> None:
+        self.loss = torch.zeros((), device=device.torch_device)
+        self.restart()
+
+    def restart(self) -> None:
+        self.loss.zero_()
+        self.steps = self.rows = 0
+        self.began = time.perf_counter()
+
+    def add(self, loss: torch.Tensor, rows: int) -> None:
+        self.loss += loss
+        self.steps, self.rows = self.steps + 1, self.rows + rows
+
+
+def _batches(dataset: Dataset, config: TrainingConfig, device: Device, done: int) -> Generator[Batch, None, None]:
+    """The training batches behind the first ``done`` ones of all epochs, each epoch in an order of its own."""
+    first, start = divmod(done, dataset.train.steps(config.batch_size))
+    for epoch in range(first, config.epochs):
+        order = _order(config, epoch)
+        yield from read_ahead(dataset.train, config.batch_size, order, start, put=device.put, workers=device.readers)
+        start = 0
+
+
+def _order(config: TrainingConfig, epoch: int) -> Order:
+    if config.shuffle_rows:
+        return ShuffledRows(config.seed, epoch)
+    return ShuffledBatches(config.seed, epoch) if config.shuffle_batch_order else InOrder()

@@ -119,6 +119,31 @@ def weight_alone(*arguments):
     return adagrad(*arguments)[0]
 
 
+def mean_of_the_bag(weight, ids):
+    return torch.cat([weight, torch.zeros(1, weight.shape[1])])[ids].mean(dim=1)
+
+
+def last_row_fills_up(weight, ids):
+    return weight[ids.clamp(max=len(weight) - 1)].sum(dim=1)
+
+
+def first_row_fills_up(weight, ids):
+    return weight[ids % len(weight)].sum(dim=1)
+
+
+def bags_as_sets(weight, ids):
+    present = torch.nn.functional.one_hot(ids, len(weight) + 1).amax(dim=1)[:, :-1]
+    return present.float() @ weight
+
+
+def summed_over_the_batch(weight, ids):
+    return torch.cat([weight, torch.zeros(1, weight.shape[1])])[ids].sum(dim=0)
+
+
+def nothing_fills_up(weight, ids):
+    return weight[ids].sum(dim=1)
+
+
 WRONG = {
     "3.1": (
         (offsets_forgotten, "every column still points into the first table"),
@@ -145,5 +170,13 @@ WRONG = {
         (last_duplicate_wins, "only one of its gradients arrives"),
         (no_root, "the table after update 1, at [0, 0]"),
         (weight_alone, "return two tensors"),
+    ),
+    "3.4": (
+        (mean_of_the_bag, "you take the mean"),
+        (last_row_fills_up, "you add the table's last row"),
+        (first_row_fills_up, "you add the row of id 0"),
+        (bags_as_sets, "its vector counts twice"),
+        (summed_over_the_batch, "must have the shape (4, 3), but yours has (3, 3)"),
+        (nothing_fills_up, "your function raised IndexError"),
     ),
 }

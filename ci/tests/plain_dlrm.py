@@ -1,0 +1,58 @@
+"""The oracle: a DLRM from nn.Embedding modules with dense gradients, in float64 and written the slow way."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+from torch import nn
+
+from dlrm_lib.dataset import Batch
+from dlrm_lib.model import DLRM
+
+
+class PlainDlrm(nn.Module):
+    """The same network with the same weights as a given one; ids may be one per column or bags."""
+
+    def __init__(self, model: DLRM, *, self_interaction: bool = False, cat: bool = False) -> None:
+        super().__init__()
+        self.self_interaction, self.cat = self_interaction, cat
+        sizes = model.tables.sizes.tolist()
+        weight = model.tables.weight.double()
+        self.tables = nn.ModuleList()
+        for start, end in itertools.pairwise(np.cumsum([0, *sizes])):
+            rows = torch.cat([weight[start:end], torch.zeros(1, weight.shape[1], dtype=torch.float64)])
+            self.tables.append(nn.Embedding.from_pretrained(rows, freeze=False, padding_idx=int(end - start)))
+        self.bottom = None if model.bottom is None else _clone(model.bottom)
+        self.top = _clone(model.top)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        vectors = [] if self.bottom is None else [self.bottom(batch.numerical.double())]
+        for j, table in enumerate(self.tables):
+            rows = table(batch.categorical[:, j].long())
+            vectors.append(rows.sum(1) if batch.categorical.dim() == 3 else rows)
+        if self.cat:
+            return self.top(torch.cat(vectors, 1)).squeeze(1)
+        pairs = [
+            (vectors[i] * vectors[j]).sum(1) for i in range(len(vectors)) for j in range(i + self.self_interaction)
+        ]
+        padding = torch.zeros(len(batch.label), dtype=torch.float64)
+        front = [] if self.bottom is None else [vectors[0]]
+        return self.top(torch.cat([*front, torch.stack([*pairs, padding], 1)], 1)).squeeze(1)
+
+    def weight(self) -> torch.Tensor:
+        """All tables, one below the other, as ``EmbeddingTables.weight`` has them."""
+        return torch.cat([table.weight[:-1] for table in self.tables])
+
+
+def _clone(part: nn.Sequential) -> nn.Sequential:
+    layers = []
+    for layer in part:
+        if isinstance(layer, nn.Linear):
+            copy = nn.Linear(layer.in_features, layer.out_features).double()
+            copy.load_state_dict(layer.state_dict())
+            layers.append(copy)
+        else:
+            layers.append(nn.ReLU())
+    return nn.Sequential(*layers)

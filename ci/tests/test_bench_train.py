@@ -1,0 +1,231 @@
+"""What the benchmark of training compares with trains as the library does, and what it times is clean."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import set_up
+import torch
+from bench import clean_timing, train_cpu
+from bench.clean_timing import Times, in_turn, quartiles, ratios
+from bench.train_cpu import Workload, compare, contestants, ours, random_batches, weights_of
+from bench.train_peers import plain, torchrec, torchrec_is_installed
+
+from dlrm_lib.config import ModelConfig, TrainingConfig
+from dlrm_lib.features import FeatureSpec
+from dlrm_lib.model import DLRM
+
+pytestmark = [
+    # torch.optim.Adagrad on sparse gradients makes torch say so.
+    pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled:UserWarning"),
+    # FBGEMM imports modules of its own that it has renamed, and some that are not in the package for CPUs.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:fbgemm_gpu"),
+]
+
+# Small tables, so that ids repeat within a batch.
+SPEC = FeatureSpec(numerical=4, cardinalities=(3, 50, 7, 400))
+HOW = {"batch_size": 64, "precision": "fp32", "execution": "eager"}
+
+
+def small(interaction_op: str = "dot", optimizer: str = "sgd", bag: int = 1) -> Workload:
+    return Workload(
+        spec=SPEC,
+        model=ModelConfig(
+            embedding_dim=8,
+            bottom_mlp_sizes=(16, 8),
+            top_mlp_sizes=(16, 8, 1),
+            interaction_op=interaction_op,
+            num_indices_per_lookup=bag,
+        ),
+        training=TrainingConfig(optimizer=optimizer, lr=0.3 if optimizer == "sgd" else 0.05, **HOW),
+    )
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small batches gain nothing from two, and wait for each other where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+SMALL = {
+    "dot": small(),
+    "dot, Adagrad": small(optimizer="adagrad"),
+    "cat": small("cat"),
+    "cat, Adagrad, bags": small("cat", "adagrad", bag=3),
+}
+PEERS = {"plain": plain, "dense": functools.partial(plain, sparse=False), "torchrec": torchrec}
+
+
+def fresh_weights(workload: Workload, seed: int = 3):
+    torch.manual_seed(seed)
+    return weights_of(DLRM(workload.spec, workload.model), workload.spec, workload.model)
+
+
+def losses_of_peer(peer: str, workload: Workload, steps: int = 20) -> list[float]:
+    if peer == "torchrec" and not torchrec_is_installed():
+        pytest.skip("TorchRec is not installed: python ci/bench/train_cpu.py --set_up_peers")
+    step = PEERS[peer](fresh_weights(workload), random_batches(workload), workload.model, workload.training)
+    return [step(number).item() for number in range(steps)]
+
+
+@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize("case", SMALL)
+def test_a_peer_trains_as_the_library_does(case, peer):
+    workload = SMALL[case]
+    torch.manual_seed(3)
+    step = ours(workload.spec, workload.model, workload.training)
+    batches = random_batches(workload)
+    expected = [step(batches[number % len(batches)], workload.training.lr).item() for number in range(20)]
+    assert expected[-1] < 0.97 * expected[0]  # so that updates matter
+    assert losses_of_peer(peer, workload) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("peer", ["plain", "torchrec"])
+def test_bags_are_summed_and_their_ids_all_trained(peer):
+    """Against a float64 program that sums the rows of one table by hand."""
+    workload = SMALL["cat, Adagrad, bags"]
+    weights, batches = fresh_weights(workload), random_batches(workload)
+    tables = [table.double().requires_grad_() for table in weights.tables]
+    layers = [layer.double() for layer in (*weights.bottom, *weights.top)]
+    optimizer = torch.optim.Adagrad([*tables, *(p for layer in layers for p in layer.parameters())], lr=0.05)
+    expected = []
+    for number in range(20):
+        numerical, ids, label = batches[number % len(batches)]
+        x = numerical.double()
+        for layer in layers[:2]:
+            x = layer(x).relu()
+        x = torch.cat([x, *(table[ids[:, j].long()].sum(dim=1) for j, table in enumerate(tables))], dim=1)
+        for layer in layers[2:-1]:
+            x = layer(x).relu()
+        probability = layers[-1](x).squeeze(1).sigmoid()
+        loss = -torch.where(label == 1, probability, 1 - probability).log().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        expected.append(loss.item())
+    assert losses_of_peer(peer, workload) == pytest.approx(expected, abs=1e-4)
+
+
+def test_ids_follow_zipfs_law_and_stay_within_their_tables():
+    ids = torch.cat([batch.categorical for batch in random_batches(SMALL["dot"])])
+    for column, rows in zip(ids.unbind(1), SPEC.cardinalities, strict=True):
+        assert column.min() == 0
+        assert column.max() < rows
+    # Id k has a share of log((k + 2) / (k + 1)) / log(rows).
+    assert (ids[:, 3] == 0).float().mean() == pytest.approx(0.1157, abs=0.04)
+    assert (ids[:, 3] < 19).float().mean() == pytest.approx(0.5, abs=0.06)
+
+
+def test_the_table_compares_with_plain_and_with_torchrec_within_each_round(monkeypatch, capsys):
+    seconds = {"plain": [0.4, 0.4, 0.8], "dense": [0.8, None, 1.6], "torchrec": [0.1, 0.1, 0.1]}
+
+    def timed(found, *, rounds):
+        for name in seconds:
+            found.setdefault(name, None)
+        return {name: Times(seconds.get(name, [0.1, 0.2, 0.2]), dropped=len(name)) for name in found}
+
+    monkeypatch.setattr(train_cpu, "in_turn", timed)
+    results = compare(SMALL["dot"], rounds=3)
+    assert {"plain", "dense", "torchrec", *train_cpu.OURS} >= results.keys() >= {"plain", "dense", "ours-fp32-compiled"}
+    assert results["ours-fp32"] == {
+        "samples_per_s": (320.0, 320.0, 480.0),
+        "times_plain": (3.0, 4.0, 4.0),
+        "times_torchrec": (0.5, 0.5, 0.75),
+        "clean_segments": 3,
+        "dropped_segments": 9,
+    }
+    assert results["dense"]["times_plain"] == (0.5, 0.5, 0.5)
+    printed = capsys.readouterr().out
+    assert re.search(r"^ours-fp32 +320 +4\.00 +\(3\.00 to 4\.00\) +0\.50 +9$", printed, re.MULTILINE)
+
+
+def test_a_peer_that_computes_something_else_is_not_timed(monkeypatch):
+    workload = SMALL["dot"]
+
+    def wrong(weights, batches, model, training, *, sparse=True):
+        step = plain(weights, batches, model, training, sparse=sparse)
+        return step if sparse else lambda number: 1.01 * step(number)
+
+    monkeypatch.setattr(train_cpu, "plain", wrong)
+    with pytest.raises(SystemExit, match="dense begins at a loss of"):
+        contestants(workload, random_batches(workload), ["dense"])
+    assert list(contestants(workload, random_batches(workload), ["ours-fp32"])) == ["plain", "ours-fp32"]
+
+
+def test_segments_that_are_not_clean_are_measured_again(monkeypatch):
+    outcomes = {"a": iter([True, True, True]), "b": iter([False, False, True, *[False] * clean_timing.TRIES, True])}
+    duration = {"a": 0.2, "b": 0.1}
+    calls = []
+
+    def segment(step, steps):
+        calls.append(step)
+        if len(calls) <= 5:  # two looks at a and three at b find out how many steps make a segment
+            return duration[step], True
+        return duration[step] * (1 + 0.1 * len(calls)), next(outcomes[step])
+
+    class Name(str):
+        def __call__(self, number):
+            return None
+
+    monkeypatch.setattr(clean_timing, "_segment", segment)
+    times = in_turn({"a": Name("a"), "b": Name("b")}, rounds=3)
+    assert calls[5:] == ["a", "b", "b", "b", *["b"] * clean_timing.TRIES, "a", "a", "b"]
+    assert times["b"].seconds[1] is None
+    assert times["b"].dropped == 2 + clean_timing.TRIES
+    assert times["a"].dropped == 0
+    assert ratios(times["a"], times["b"]) == [
+        times["a"].seconds[0] / times["b"].seconds[0],
+        times["a"].seconds[2] / times["b"].seconds[2],
+    ]
+
+
+def test_quartiles_need_two_values():
+    assert quartiles([3.0]) is None
+    assert quartiles([4.0, 1.0, 2.0, 3.0, 5.0]) == (2.0, 3.0, 4.0)
+    assert ratios(Times([None, 2.0]), Times([1.0, 4.0])) == [0.5]
+
+
+def test_a_segment_that_shares_its_core_is_not_clean(checkout):
+    code = (
+        "import os, subprocess, sys, time\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "from bench.clean_timing import _segment\n"
+        "other = subprocess.Popen([sys.executable, '-c', 'print(1, flush=True)\\nwhile True: pass'], stdout=-1)\n"
+        "other.stdout.readline()\n"
+        "def step(number):\n"
+        "    end = time.perf_counter() + 0.3\n"
+        "    while time.perf_counter() < end: pass\n"
+        "shared = _segment(step, 1)[1]\n"
+        "other.kill()\n"
+        "print(shared, _segment(lambda number: time.sleep(0.05), 2)[1])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(checkout / "ci")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]  # nor is one that does not compute
+
+
+def test_the_peers_are_pinned_and_bring_no_torch_of_their_own(checkout, tmp_path):
+    pins = (checkout / "ci" / "peers.txt").read_text()
+    names = re.findall(r"^([\w-]+)==[\d.]+$", pins, re.MULTILINE)
+    assert len(names) == sum(not line.startswith("#") for line in pins.splitlines())
+    assert {"torchrec", "fbgemm-gpu-cpu"} <= set(names)
+    assert not {"torch", "numpy"} & set(names)
+    (tmp_path / "ci").mkdir()
+    (tmp_path / "ci" / "peers.txt").write_text(pins)
+    (tmp_path / "pyproject.toml").touch()
+    asked = []
+
+    def run(command, sentence):
+        asked.append(command)
+        (tmp_path / ".venv-peers" / "bin").mkdir(parents=True, exist_ok=True)
+
+    assert set_up.set_up_peers(tmp_path, run=run)
+    assert asked[-1][-3:] == ["--no-deps", "-r", str(tmp_path / "ci" / "peers.txt")]

@@ -1,0 +1,149 @@
+"""Evaluation of a model on a split: every number against scikit-learn, whether kept or streamed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from encoded import random_dataset
+from sklearn.metrics import log_loss, roc_auc_score
+
+from dlrm_lib.devices import pick
+from dlrm_lib.errors import InputError, TrainingDiverged
+from dlrm_lib.training import evaluation
+from dlrm_lib.training.evaluation import evaluate, judge, predict, scored
+
+
+class Linear(torch.nn.Module):
+    """A model with the signature of a DLRM: a weighted sum of numbers and of one id, float32 [B]."""
+
+    def __init__(self, weight: float = 0.4) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(weight))
+        self.seen: list[tuple[bool, bool, int]] = []
+
+    def forward(self, numerical: torch.Tensor, categorical: torch.Tensor) -> torch.Tensor:
+        self.seen.append((self.training, torch.is_inference_mode_enabled(), len(numerical)))
+        return self.weight * (numerical.sum(1) - categorical[:, 0]) - 2
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return random_dataset(tmp_path_factory.mktemp("encoded"), click=lambda x, ids: np.where(ids[:, 0] == 1, 0.8, 0.2))
+
+
+def by_hand(split, weight=0.4) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and float64 logits, straight from the split's arrays."""
+    numbers = np.asarray(split.numerical).astype(np.float64).sum(1)
+    return np.asarray(split.label), weight * (numbers - np.asarray(split.categorical[0])) - 2
+
+
+@pytest.mark.parametrize("exact_rows", [700, 699])
+@pytest.mark.parametrize("batch_size", [1, 64, 699, 700, 10_000])
+def test_every_number_equals_its_oracle(dataset, monkeypatch, exact_rows, batch_size):
+    monkeypatch.setattr(evaluation, "EXACT_ROWS", exact_rows)
+    result = evaluate(Linear(), dataset.test, batch_size=batch_size, device=pick("cpu"), step=7)
+    label, logit = by_hand(dataset.test)
+    probability = 1 / (1 + np.exp(-logit))
+    rate = label.mean()
+    if exact_rows >= 700:
+        assert result.auc_error == 0.0
+    else:
+        assert 0 <= result.auc_error < 1e-4
+    assert result.auc == pytest.approx(roc_auc_score(label, logit), abs=result.auc_error + 1e-12)
+    assert result.log_loss == pytest.approx(log_loss(label, probability), abs=1e-7)  # the model computes in float32
+    assert result.base_log_loss == pytest.approx(log_loss(label, np.full(700, rate)), abs=1e-12)
+    assert result.normalised_entropy == pytest.approx(result.log_loss / result.base_log_loss, abs=1e-15)
+    assert result.calibration == pytest.approx(probability.sum() / label.sum(), abs=1e-6)
+    assert (result.step, result.split, result.rows) == (7, "test", 700)
+
+
+def test_evaluating_equals_judging_the_predictions(dataset):
+    model = Linear()
+    result = evaluate(model, dataset.test, batch_size=64, device=pick("cpu"), step=7)
+    probability = predict(model, dataset.test, batch_size=1000, device=pick("cpu"))
+    assert (probability.dtype, probability.shape) == (np.float64, (700,))
+    judged = judge(np.asarray(dataset.test.label), probability, "test", 7)
+    for name, value in dataclasses.asdict(judged).items():
+        assert getattr(result, name) == (value if isinstance(value, (str, int)) else pytest.approx(value, abs=1e-12))
+    assert result.log_loss == pytest.approx(log_loss(np.asarray(dataset.test.label), probability), abs=1e-9)
+
+
+def test_predictions_are_in_order_and_do_not_depend_on_the_batch_size(dataset):
+    _, logit = by_hand(dataset.validation)
+    for batch_size in (1, 99, 500, 501):
+        probability = predict(Linear(), dataset.validation, batch_size=batch_size, device=pick("cpu"))
+        assert probability == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_is_called_for_inference_and_left_as_it_was(dataset, training):
+    model = Linear().train(training)
+    evaluate(model, dataset.test, batch_size=300, device=pick("cpu"), step=0)
+    assert model.seen == [(False, True, 300), (False, True, 300), (False, True, 100)]
+    assert model.training is training
+    assert not torch.is_inference_mode_enabled()
+    # Also when it is left half-way.
+    batches = scored(model, dataset.test, batch_size=300, device=pick("cpu"))
+    label, logit = next(batches)
+    assert (label.dtype, logit.dtype) == (np.bool_, np.float32)
+    assert not torch.is_inference_mode_enabled()
+    batches.close()
+    assert model.training is training
+
+
+@pytest.mark.parametrize("exact_rows", [10, 0])
+def test_one_class_leaves_undefined_what_is(tmp_path, monkeypatch, exact_rows):
+    monkeypatch.setattr(evaluation, "EXACT_ROWS", exact_rows)
+    never = random_dataset(tmp_path / "never", rows=(5, 0, 10), click=lambda x, ids: np.zeros(len(x)))
+    result = evaluate(Linear(), never.test, batch_size=4, device=pick("cpu"), step=0)
+    assert (result.auc, result.auc_error, result.normalised_entropy, result.calibration) == (None,) * 4
+    assert result.base_log_loss == 0
+    assert result.log_loss > 0
+    always = random_dataset(tmp_path / "always", rows=(5, 0, 10), click=lambda x, ids: np.ones(len(x)))
+    result = evaluate(Linear(), always.test, batch_size=4, device=pick("cpu"), step=0)
+    assert (result.auc, result.auc_error, result.normalised_entropy) == (None,) * 3
+    assert 0 < result.calibration < 1
+    json.dumps(dataclasses.asdict(result), allow_nan=False)
+
+
+def test_judging_one_class():
+    result = judge(np.zeros(4, bool), np.array([0.1, 0.2, 0.3, 0.4]), "test")
+    assert (result.auc, result.auc_error, result.normalised_entropy, result.calibration) == (None,) * 4
+
+
+def test_an_empty_split_is_named(tmp_path):
+    empty = random_dataset(tmp_path, rows=(10, 0, 0)).test
+    with pytest.raises(InputError, match="no rows to evaluate on"):
+        evaluate(Linear(), empty, batch_size=5, device=pick("cpu"), step=0)
+    assert predict(Linear(), empty, batch_size=5, device=pick("cpu")).shape == (0,)
+
+
+def test_a_logit_that_is_not_a_number_is_named(dataset):
+    class Broken(Linear):
+        def forward(self, numerical, categorical):
+            logit = super().forward(numerical, categorical)
+            logit[5 if len(self.seen) == 3 else 100 :] = float("nan")
+            return logit
+
+    for ask in (evaluate, predict):
+        model = Broken()
+        extra = {"step": 3} if ask is evaluate else {}
+        with pytest.raises(TrainingDiverged, match=r"row 205 of the test split is not a number[\s\S]*remedy"):
+            ask(model, dataset.test, batch_size=100, device=pick("cpu"), **extra)
+        assert model.training
+
+
+def test_low_precision_logits_are_ranked_as_they_are(dataset):
+    class Half(Linear):
+        def forward(self, numerical, categorical):
+            return super().forward(numerical, categorical).bfloat16()
+
+    result = evaluate(Half(), dataset.test, batch_size=128, device=pick("cpu"), step=0)
+    label, logit = by_hand(dataset.test)
+    rounded = torch.from_numpy(logit.astype(np.float32)).bfloat16().float().numpy()
+    assert result.auc == pytest.approx(roc_auc_score(label, rounded), abs=1e-3)
+    assert len(np.unique(rounded)) < 600  # there are ties

@@ -1,0 +1,321 @@
+"""A run that is stopped at any step and resumed ends in the same bits as one that was never stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from encoded import random_dataset
+
+from dlrm_lib.config import Config, ModelConfig, TrainingConfig
+from dlrm_lib.dataset import open_dataset
+from dlrm_lib.devices import pick
+from dlrm_lib.devices.cpu import bf16_units
+from dlrm_lib.errors import InputError
+from dlrm_lib.model import DLRM
+from dlrm_lib.training import (
+    Evaluation,
+    Progress,
+    Results,
+    TrainStep,
+    fit,
+    load_state,
+    save_state,
+    state_path,
+    stop_on_interrupt,
+)
+from dlrm_lib.training.loss_scale import LossScale
+
+DEVICE = pick("cpu")
+# Two epochs of five steps, the fifth with fewer rows; warmup and decay; evaluations at 3, 6, 9 and 10.
+BASE = Config.from_preset(
+    "smoke",
+    {
+        "embedding_dim": 4,
+        "bottom_mlp_sizes": (8, 4),
+        "top_mlp_sizes": (8, 1),
+        "batch_size": 30,
+        "epochs": 2,
+        "lr": 0.05,
+        "warmup_steps": 3,
+        "decay_start_step": 5,
+        "decay_steps": 8,
+        "test_freq": 3,
+        "print_freq": 1,
+    },
+)
+STEPS = 10
+TIMES = ("samples_per_second", "step_time", "average_samples_per_second")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return random_dataset(tmp_path_factory.mktemp("encoded"), rows=(130, 60, 20), cardinalities=(3, 50, 200))
+
+
+def start(config, dataset):
+    DEVICE.seed(config.training.seed)
+    model = DLRM(dataset.spec, config.model)
+    step = TrainStep(model, config.training, DEVICE)
+    if step.loss_scale and step.loss_scale.dynamic:
+        step.loss_scale.value = 2.0**21  # gradients overflow at first, and later not
+    return model, step, Results()
+
+
+def go_on(model, step, results, config, dataset, stop_after=None):
+    """What comes of the rest of a run: its events without times, and a random number drawn by the consumer at each."""
+    seen = []
+    for event in fit(model, dataset, config.training, DEVICE, step, stop=lambda: step.done == stop_after):
+        if isinstance(event, Evaluation):
+            seen.append((event, results.add(event), torch.rand(()).item()))
+        else:
+            facts = {name: value for name, value in vars(event).items() if name not in TIMES}
+            seen.append((facts, torch.rand(()).item()))
+    return seen
+
+
+def bits(model, step):
+    tensors = {**model.state_dict(), **{f"step.{name}": tensor for name, tensor in step.state_dict().items()}}
+    return {name: tensor.clone().numpy().tobytes() for name, tensor in tensors.items()}
+
+
+ORDERS = ({}, {"shuffle_batch_order": True}, {"shuffle_rows": True})
+FP32 = [{"optimizer": o, **order} for o in ("sgd", "adagrad", "rowwise_adagrad", "adam") for order in ORDERS]
+REDUCED = [
+    {"optimizer": optimizer, "shuffle_rows": True, "precision": precision, "loss_scale": scale}
+    for optimizer in ("sgd", "adam")
+    for precision, scale in (("bf16", 8192), ("fp16", 8192), ("fp16", "dynamic"))
+]
+COMPILED = [{"optimizer": optimizer, "execution": "compile"} for optimizer in ("sgd", "adagrad")]
+
+
+@pytest.mark.filterwarnings("ignore:Training runs slower")  # where there is no compiler
+@pytest.mark.parametrize("changed", FP32 + REDUCED + COMPILED, ids=lambda changed: "-".join(map(str, changed.values())))
+def test_stopped_at_every_step(dataset, tmp_path, monkeypatch, changed):
+    monkeypatch.setattr(LossScale, "growth_interval", 3)
+    config = BASE.override(**changed)
+    if changed.get("precision") == "bf16" and not bf16_units():
+        pytest.skip("this CPU has no bf16")
+    model, step, results = start(config, dataset)
+    whole = go_on(model, step, results, config, dataset)
+    expected, best, random_state = bits(model, step), results, torch.get_rng_state()
+    assert [e[0].step for e in whole if isinstance(e[0], Evaluation)] == [3, 6, 9, 10]
+    if changed.get("loss_scale") == "dynamic":
+        scales = [e[0]["loss_scale"] for e in whole if isinstance(e[0], dict)]
+        assert 0 < step.skipped < STEPS
+        assert any(later > earlier for earlier, later in itertools.pairwise(scales))
+
+    for stop_after in range(1, STEPS):
+        model, step, results = start(config, dataset)
+        before = go_on(model, step, results, config, dataset, stop_after)
+        save_state(tmp_path / "x.safetensors", model, step, config, dataset, results)
+        torch.rand(7)  # another process would be somewhere else
+        model, step, results = load_state(tmp_path / "x.safetensors", config, dataset, DEVICE)
+        assert step.done == stop_after
+        after = go_on(model, step, results, config, dataset)
+        assert before + after == whole
+        assert bits(model, step) == expected
+        assert (results, torch.equal(torch.get_rng_state(), random_state)) == (best, True)
+
+
+def test_resumed_at_every_step_of_the_same_run(dataset, tmp_path):
+    config, path = BASE.override(optimizer="adam", shuffle_rows=True), tmp_path / "x.safetensors"
+    model, step, results = start(config, dataset)
+    whole, expected = go_on(model, step, results, config, dataset), bits(model, step)
+    model, step, results = start(config, dataset)
+    pieces = []
+    while step.done < STEPS:
+        pieces += go_on(model, step, results, config, dataset, step.done + 1)
+        save_state(path, model, step, config, dataset, results)
+        model, step, results = load_state(path, config, dataset, DEVICE)
+    assert pieces == whole
+    assert bits(model, step) == expected
+    assert go_on(model, step, results, config, dataset) == []  # nothing is left to do
+
+
+def test_a_longer_run_may_be_made_of_a_finished_one(dataset, tmp_path):
+    model, step, results = start(BASE, dataset)
+    go_on(model, step, results, BASE, dataset)
+    expected = bits(model, step)
+    short = BASE.override(epochs=1, print_freq=4, test_freq=None)
+    model, step, results = start(short, dataset)
+    go_on(model, step, results, short, dataset)
+    save_state(tmp_path / "x.safetensors", model, step, short, dataset, results)
+    model, step, results = load_state(tmp_path / "x.safetensors", BASE, dataset, DEVICE)
+    go_on(model, step, results, BASE, dataset)
+    assert bits(model, step) == expected
+
+
+MAY_CHANGE = {
+    "test_batch_size": 7,
+    "epochs": 5,
+    "max_steps": 8,
+    "print_freq": 50,
+    "test_freq": 2,
+    "test_after": 0.5,
+    "auc_threshold": 0.9,
+    "benchmark_warmup_steps": 3,
+    "device": "cpu",
+    "execution": "auto",
+}
+MUST_NOT = {
+    "batch_size": 31,
+    "optimizer": "adam",
+    "lr": 0.06,
+    "warmup_factor": 1,
+    "warmup_steps": 4,
+    "decay_start_step": 6,
+    "decay_steps": 9,
+    "precision": "fp32",
+    "loss_scale": "dynamic",
+    "shuffle_batch_order": True,
+    "shuffle_rows": True,
+    "seed": 1,
+    "top_mlp_sizes": (9, 1),
+    "interaction_op": "cat",
+    "self_interaction": True,
+    "num_indices_per_lookup": 2,
+    "hash_indices": True,
+}
+
+
+@pytest.fixture(scope="module")
+def kept(dataset, tmp_path_factory):
+    model, step, results = start(BASE, dataset)
+    path = tmp_path_factory.mktemp("state") / "x.safetensors"
+    save_state(path, model, step, BASE, dataset, results)
+    return path
+
+
+def test_every_setting_is_in_one_of_the_two_lists():
+    both = {f.name for section in (ModelConfig, TrainingConfig) for f in dataclasses.fields(section)}
+    together = {"embedding_dim", "bottom_mlp_sizes", "max_table_size"}  # change with others only: below
+    assert MAY_CHANGE.keys() | MUST_NOT.keys() | together == both
+
+
+@pytest.mark.parametrize("name", MAY_CHANGE)
+def test_what_may_change(dataset, kept, name):
+    load_state(kept, BASE.override(**{name: MAY_CHANGE[name]}), dataset, DEVICE)
+
+
+@pytest.mark.parametrize("name", MUST_NOT)
+def test_what_would_be_another_run_is_refused_by_name(dataset, kept, name):
+    config = BASE.override(**{name: MUST_NOT[name]})
+    with pytest.raises(InputError, match=rf"^--{name} has changed") as error:
+        load_state(kept, config, dataset, DEVICE)
+    section = "training" if hasattr(BASE.training, name) else "model"
+    then, now = (getattr(getattr(c, section), name) for c in (BASE, config))
+    shown = str(error.value).splitlines()[1].replace("[", "(").replace("]", ")")
+    assert f"{then} then, {now} now" in shown
+
+
+def test_settings_that_change_together_are_refused_too(dataset, kept):
+    for changed in ({"embedding_dim": 8, "bottom_mlp_sizes": (8, 8)}, {"max_table_size": 9, "hash_indices": True}):
+        with pytest.raises(InputError, match="has changed"):
+            load_state(kept, BASE.override(**changed), dataset, DEVICE)
+
+
+def test_other_rows_are_refused(dataset, kept, tmp_path):
+    for seed, rows, what in ((1, (130, 60, 20), "vocabulary"), (0, (131, 60, 20), "split")):
+        other = random_dataset(tmp_path / what, rows=rows, cardinalities=(3, 50, 200), seed=seed)
+        with pytest.raises(InputError, match=f"another {what}"):
+            load_state(kept, BASE, other, DEVICE)
+    with pytest.raises(InputError, match="another number of training rows") as error:
+        load_state(kept, BASE, open_dataset(dataset.folder, dataset_subset=0.5), DEVICE)
+    assert "130 then, 65 now" in str(error.value)
+
+
+def test_an_interrupt_waits_for_the_end_of_the_step(dataset):
+    model, step, _ = start(BASE, dataset)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        torn = []
+
+        def interrupted(batch, lr, number=number, torn=torn):
+            loss = type(step).__call__(step, batch, lr)
+            if step.done % 4 == 0:
+                os.kill(os.getpid(), number)
+                torn.append(step.done)
+            return loss
+
+        spy = _Spy(step, interrupted)
+        with stop_on_interrupt() as stop:
+            events = list(fit(model, dataset, BASE.training, DEVICE, spy, stop=stop.is_set))
+            assert stop.is_set()
+            assert events[-1].step == torn[-1] == step.done
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+class _Spy:
+    """A step that does something more when it is called."""
+
+    def __init__(self, step, call):
+        self._step, self._call = step, call
+
+    def __getattr__(self, name):
+        return getattr(self._step, name)
+
+    def __call__(self, batch, lr):
+        return self._call(batch, lr)
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=("in order", "batches", "rows"))
+def test_each_epoch_sees_every_row_once_in_an_order_of_its_own(tmp_path, order):
+    # The ids of the only column are the row numbers.
+    dataset = random_dataset(tmp_path, rows=(130, 0, 0), cardinalities=(130,))
+    dataset.train.categorical[0] = np.arange(130)
+    config = BASE.override(**order)
+    model, step, _ = start(config, dataset)
+    seen = []
+
+    def see(batch, lr):
+        seen.append(batch.categorical[:, 0].tolist())
+        return TrainStep.__call__(step, batch, lr)
+
+    list(fit(model, dataset, config.training, DEVICE, _Spy(step, see)))
+    assert sorted(map(len, seen)) == [10, 10] + [30] * 8
+    first, second = (list(itertools.chain(*seen[at : at + 5])) for at in (0, 5))
+    assert sorted(first) == sorted(second) == list(range(130))
+    assert (first == list(range(130))) == (not order)
+    assert (first == second) == (not order)
+    consecutive = all(batch == list(range(batch[0], batch[0] + len(batch))) for batch in seen)
+    assert consecutive == ("shuffle_rows" not in order)
+
+
+def test_the_state_lies_beside_the_checkpoint(tmp_path):
+    assert state_path(tmp_path / "runs" / "model.safetensors") == tmp_path / "runs" / "model.state.safetensors"
+
+
+def test_results_know_the_best_and_the_last():
+    def evaluation(step, auc, loss=0.5):
+        return Evaluation(
+            step=step,
+            split="validation",
+            auc=auc,
+            auc_error=None,
+            log_loss=loss,
+            base_log_loss=0.6,
+            normalised_entropy=None,
+            calibration=None,
+            rows=1,
+        )
+
+    results = Results()
+    assert [results.add(evaluation(i, auc)) for i, auc in enumerate((0.5, 0.7, 0.7, 0.6))] == [True, True, False, False]
+    assert (results.best.step, results.last.step) == (1, 3)
+    one_class = Results()
+    assert [one_class.add(evaluation(i, None, loss)) for i, loss in enumerate((0.5, 0.4, 0.6))] == [True, True, False]
+
+
+def test_progress_after_a_resume_counts_from_the_start_of_the_run(dataset, kept):
+    model, step, _ = load_state(kept, BASE, dataset, DEVICE)
+    assert [e.step for e in fit(model, dataset, BASE.training, DEVICE, step) if isinstance(e, Progress)] == [
+        *range(1, 11)
+    ]

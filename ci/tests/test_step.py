@@ -1,0 +1,177 @@
+"""Training steps against dense float64 autograd, torch's optimizers, and each other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from plain_dlrm import PlainDlrm
+from test_model import CONFIG, SHAPES, SPEC, random_batch
+from torch.nn import functional
+
+from dlrm_lib.config import ModelConfig, TrainingConfig
+from dlrm_lib.devices import pick
+from dlrm_lib.model import DLRM
+from dlrm_lib.training import TrainStep
+from dlrm_lib.training.loss_scale import LossScale
+
+OPTIMIZERS = {"sgd": (torch.optim.SGD, 0.5), "adagrad": (torch.optim.Adagrad, 0.1)}
+
+
+def make(spec=SPEC, config=CONFIG, **training):
+    torch.manual_seed(1)
+    model = DLRM(spec, config)
+    return model, TrainStep(model, TrainingConfig(**training), pick("cpu"))
+
+
+@pytest.mark.parametrize("execution", ["eager", "compile"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_steps_equal_dense_float64_autograd_with_duplicates(shape, name, execution):
+    spec, changes, bag = SHAPES[shape]
+    config = ModelConfig(**{"embedding_dim": 6, "bottom_mlp_sizes": (8, 6), "top_mlp_sizes": (10, 1), **changes})
+    model, step = make(spec, config, optimizer=name, execution=execution)
+    plain = PlainDlrm(model, self_interaction=config.self_interaction, cat=config.interaction_op == "cat")
+    oracle, lr = OPTIMIZERS[name]
+    optimizer = oracle(plain.parameters(), lr=lr)
+    for seed in range(5):
+        batch = random_batch(spec, seed=seed, bag=bag)  # 64 rows over tables of 4, 9 and 30: all have duplicates
+        loss = step(batch, lr)
+        expected = functional.binary_cross_entropy_with_logits(plain(batch), batch.label.double())
+        assert loss.item() == pytest.approx(expected.item(), abs=5e-6)
+        optimizer.zero_grad()
+        expected.backward()
+        optimizer.step()
+    if spec.cardinalities:
+        weight = model.tables.weight[: len(plain.weight())]
+        assert torch.allclose(weight.double(), plain.weight(), atol=5e-5)
+        assert not model.tables.weight[len(weight) :].any()
+    for ours, theirs in zip(model.top.parameters(), plain.top.parameters(), strict=True):
+        assert torch.allclose(ours.double(), theirs, atol=5e-5)
+    assert step.done == 5
+
+
+@pytest.mark.parametrize("execution", ["eager", "compile"])
+def test_adam_equals_torch_on_both_parts(execution):
+    model, step = make(optimizer="adam", execution=execution)
+    twin, _ = make(optimizer="adam", execution="eager")
+    table = torch.nn.Embedding.from_pretrained(twin.tables.weight.clone(), freeze=False, sparse=True)
+    optimizers = [torch.optim.Adam(twin.parameters(), lr=0.01), torch.optim.SparseAdam([table.weight], lr=0.01)]
+    for seed in range(6):
+        batch = random_batch(rows=8, seed=seed)  # so few rows that many ids are left out
+        step(batch, 0.01)
+        logits = twin.dense(batch.numerical, table(twin.tables.row_ids(batch.categorical)))
+        loss = functional.binary_cross_entropy_with_logits(logits, batch.label)
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert torch.allclose(model.tables.weight, table.weight, atol=1e-5)
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("execution", ["eager", "compile"])
+def test_rowwise_adagrad_equals_its_definition(execution):
+    model, step = make(optimizer="rowwise_adagrad", execution=execution)
+    weight = model.tables.weight.double()
+    squares = [0.0] * len(weight)
+    for seed in range(4):
+        batch = random_batch(seed=seed)
+        row_ids = model.tables.row_ids(batch.categorical)
+        rows = model.tables.gather(row_ids).requires_grad_()
+        functional.binary_cross_entropy_with_logits(model.dense(batch.numerical, rows), batch.label).backward()
+        flat, gradients = row_ids.flatten(), rows.grad.flatten(0, 1).double()
+        for row in set(flat.tolist()):
+            total = gradients[flat == row].sum(0)
+            squares[row] += total.square().mean().item()
+            weight[row] -= 0.1 * total / (squares[row] ** 0.5 + 1e-10)
+        step(batch, 0.1)
+        assert torch.allclose(model.tables.weight.double(), weight, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adagrad", "rowwise_adagrad", "adam"])
+def test_a_step_leaves_rows_that_are_not_in_the_batch_alone(name):
+    model, step = make(optimizer=name)
+    before = model.tables.weight.clone()
+    batch = random_batch(rows=3)
+    step(batch, 0.5)
+    touched = torch.unique(model.tables.row_ids(batch.categorical))
+    changed = (model.tables.weight != before).any(1).nonzero().flatten()
+    assert set(changed.tolist()) == set(touched.tolist())
+
+
+@pytest.mark.parametrize("name", ["sgd", "adagrad", "rowwise_adagrad", "adam"])
+def test_compiled_and_eager_losses_go_the_same_way(name):
+    losses = {}
+    for execution in ("eager", "compile"):
+        _, step = make(optimizer=name, execution=execution)
+        losses[execution] = [step(random_batch(seed=seed), 0.05).item() for seed in range(40)]
+    assert losses["compile"] == pytest.approx(losses["eager"], abs=2e-5)
+    assert losses["eager"][0] != losses["eager"][-1]
+
+
+@pytest.mark.parametrize("execution", ["eager", "compile"])
+@pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.03), ("fp16", 0.003)])
+def test_half_precision_stays_near_fp32_and_keeps_parameters_in_it(precision, tolerance, execution):
+    losses = {}
+    for name in ("fp32", precision):
+        model, step = make(precision=name, execution=execution)
+        losses[name] = [step(random_batch(seed=seed), 0.1).item() for seed in range(20)]
+    assert losses[precision] == pytest.approx(losses["fp32"], abs=tolerance)
+    assert losses[precision] != losses["fp32"]
+    assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("execution", ["eager", "compile"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "rowwise_adagrad", "adam"])
+@pytest.mark.parametrize("scale", [8192.0, "dynamic"])
+def test_a_step_that_overflows_changes_nothing(optimizer, scale, execution):
+    model, step = make(optimizer=optimizer, precision="fp16", loss_scale=scale, execution=execution)
+    step(random_batch(seed=0), 0.1)
+    before = {name: tensor.clone() for name, tensor in {**model.state_dict(), **step.state_dict()}.items()}
+    batch = random_batch(seed=1)
+    step(batch._replace(numerical=batch.numerical * 1e5), 0.1)  # beyond fp16's largest number, 65,504
+    assert step.skipped == 1
+    after = {**model.state_dict(), **step.state_dict()}
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    counters = {"done", "skipped"} | ({"loss_scale.value", "loss_scale.good_steps"} if scale == "dynamic" else set())
+    assert changed == counters
+    step(batch, 0.1)
+    assert (step.done, step.skipped) == (3, 1)
+    assert not torch.equal(model.tables.weight, before["tables.weight"])
+
+
+def test_the_dynamic_scale_follows_torch():
+    ours, theirs = LossScale("dynamic"), torch.amp.GradScaler("cpu")
+    parameter = torch.nn.Parameter(torch.zeros(()))
+    optimizer = torch.optim.SGD([parameter], lr=0.0)
+    for step in range(4500):
+        overflowed = step in (0, 1, 2, 7, 2500)
+        ours.update(overflowed=overflowed)
+        theirs.scale(parameter * 1.0)
+        parameter.grad = torch.tensor(float("inf") if overflowed else 1.0)
+        theirs.step(optimizer)
+        theirs.update()
+        assert ours.value == theirs.get_scale()
+
+
+def test_a_fixed_scale_stays():
+    scale = LossScale(8192.0)
+    for overflowed in (True, False, True):
+        scale.update(overflowed=overflowed)
+    assert scale.value == 8192.0
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "rowwise_adagrad", "adam"])
+def test_state_goes_over_to_a_new_step(optimizer):
+    model, step = make(optimizer=optimizer, precision="fp16", loss_scale="dynamic")
+    for seed in range(3):
+        step(random_batch(seed=seed), 0.1)
+    other, resumed = make(optimizer=optimizer, precision="fp16", loss_scale="dynamic")
+    assert step.state_dict().keys() == resumed.state_dict().keys()
+    other.load_state_dict(model.state_dict())
+    resumed.load_state_dict(step.state_dict())
+    for seed in range(3, 6):
+        assert torch.equal(step(random_batch(seed=seed), 0.1), resumed(random_batch(seed=seed), 0.1))
+    assert torch.equal(model.tables.weight, other.tables.weight)

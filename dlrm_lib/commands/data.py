@@ -1,0 +1,170 @@
+"""Commands up to the encoded data set: doctor, download, generate, preprocess."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import re
+import sys
+from pathlib import Path
+
+from dlrm_lib.commands.command import OVERWRITE, PATH, Command, configuration, refuse_existing
+from dlrm_lib.config import fields
+from dlrm_lib.console import progress_bars
+from dlrm_lib.errors import InputError
+
+
+def doctor(_: argparse.Namespace) -> None:
+    """Says what this machine has and lacks."""
+    from dlrm_lib.doctor import examine, report
+
+    findings = examine()
+    print(report(findings))
+    if missing := [f.name for f in findings if not f.fine and f.needed]:
+        raise InputError("This machine is not ready.", found=", ".join(missing), remedy="See the remedies above.")
+
+
+def download(arguments: argparse.Namespace) -> None:
+    """Fetches Criteo's click logs."""
+    from dlrm_lib.download import accept_licence, download, kaggle, parse_days, terabyte
+
+    if arguments.data_set == "kaggle" and arguments.days:
+        raise InputError("--days is for terabyte.", found=arguments.days, remedy="Kaggle's rows are one file.")
+    published = kaggle() if arguments.data_set == "kaggle" else terabyte(parse_days(arguments.days or "0-23"))
+    accept_licence(published, accepted=arguments.accept_licence)
+    download(published, arguments.output)
+    source = arguments.output / published.targets[0].name if arguments.data_set == "kaggle" else arguments.output
+    print(f"next: python -m dlrm_lib preprocess --input {source}")
+
+
+def generate(arguments: argparse.Namespace) -> None:
+    """Writes synthetic raw rows."""
+    from dlrm_lib.records import usable_cores
+    from dlrm_lib.synthetic import generate
+
+    config = configuration(arguments)
+    refuse_existing(arguments.output, arguments.overwrite)
+    bars = progress_bars()
+    ceiling = generate(
+        arguments.output,
+        config.synthetic,
+        frequency_limit=config.preprocess.frequency_limit,
+        workers=arguments.workers or usable_cores(),
+        progress=functools.partial(bars, "writing") if bars else None,
+    )
+    test = ceiling["splits"]["test"]
+    print(f"{arguments.output}: {config.synthetic.rows:,} rows in {config.synthetic.days} day files")
+    print(
+        f"best reachable AUC on the test rows: {test['raw']['auc']:.4f} from the raw rows, "
+        f"{test['encoded']['auc']:.4f} from encoded ones"
+    )
+
+
+def preprocess(arguments: argparse.Namespace) -> None:
+    """Encodes raw rows with Spark."""
+    from dlrm_lib.features import CRITEO, RawColumns
+    from dlrm_lib.preprocess import preprocess
+
+    config = configuration(arguments)
+    refuse_existing(arguments.output, arguments.overwrite)
+    try:
+        manifest = preprocess(
+            arguments.input,
+            arguments.output,
+            config.preprocess,
+            columns=RawColumns.read(arguments.feature_spec) if arguments.feature_spec else CRITEO,
+            master=arguments.master,
+            cores=arguments.cores,
+            memory=arguments.memory,
+            spill=arguments.spill,
+            announce=print,
+            progress=progress_bars(),
+        )
+    except KeyboardInterrupt:
+        print("\nWhat is done is kept: the same command goes on there.", file=sys.stderr)
+        raise
+    for split, rows in manifest.rows.items():
+        clicks = manifest.clicks[split]
+        print(f"{split:>10}: {rows:,} rows" + (f", click rate {clicks / rows:.4f}" if rows else ""))
+    if ids := manifest.cardinalities:
+        print(f"{'ids':>10}: {sum(ids):,} in {len(ids)} columns, the largest {max(ids):,}")
+    print(f"{'rejected':>10}: {sum(manifest.quarantined.values()):,} lines")
+    for reason, lines in manifest.quarantined.items():
+        print(f"{lines:>12,} {reason}")
+    if manifest.quarantined:
+        print(f"{'':>12} see {arguments.output / 'quarantine' / 'rejected.tsv'}")
+
+
+def _cores(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
+    return int(text)
+
+
+def _memory(text: str) -> int:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([mgt])b?", text.lower())
+    if not match:
+        raise argparse.ArgumentTypeError(f"a size like 16g or 900m, not {text!r}")
+    return int(float(match[1]) * {"m": 10**6, "g": 10**9, "t": 10**12}[match[2]])
+
+
+_DATA_SETS = (
+    "kaggle: seven days in train.txt, 11 GB; terabyte: 24 files day_0.gz …, some 0.4 TB. The links are those that "
+    "data/README.md lists: they come from public pages, and none could be tried when this was written"
+)
+_RAW, _ENCODED = Path("data/raw"), Path("data/encoded")
+
+DATA_COMMANDS = (
+    Command(name="doctor", run=doctor, help="check this machine: what is there, what is missing, what to do about it"),
+    Command(
+        name="download",
+        run=download,
+        help="fetch Criteo's click logs, resumed where it broke off and checked against what is published",
+        flags=(
+            ("data_set", {"choices": ("kaggle", "terabyte"), "help": _DATA_SETS}),
+            ("--days", {"metavar": "DAYS", "help": "terabyte: 0-3,7 for example; default: 0-23"}),
+            ("--output", {**PATH, "default": _RAW, "help": "folder for the files (default: data/raw)"}),
+            ("--accept_licence", {"action": "store_true", "help": "say yes to Criteo's terms, which it shows"}),
+        ),
+    ),
+    Command(
+        name="generate",
+        run=generate,
+        help="write synthetic click logs with a known best AUC",
+        settings=("rows", "days", "data_seed", "frequency_limit"),
+        flags=(
+            ("--output", {**PATH, "default": _RAW, "help": "folder to make (default: data/raw)"}),
+            ("--workers", {"type": int, "help": "processes; default: all usable cores"}),
+            OVERWRITE,
+        ),
+    ),
+    Command(
+        name="preprocess",
+        run=preprocess,
+        help="encode raw click logs with Spark",
+        settings=tuple(f.name for section, f in fields() if section == "preprocess"),
+        flags=(
+            ("--input", {**PATH, "default": _RAW, "help": "folder of day files, or one file (default: data/raw)"}),
+            ("--output", {**PATH, "default": _ENCODED, "help": "folder to make (default: data/encoded)"}),
+            (
+                "--feature_spec",
+                {**PATH, "help": "YAML whose channel_spec names the columns; default: Criteo's 13 and 26"},
+            ),
+            (
+                "--master",
+                {"metavar": "URL", "help": "where Spark runs: spark://HOST:PORT, yarn, k8s://…; default: here"},
+            ),
+            ("--cores", {"type": _cores, "help": "tasks at a time; default: all usable cores, as far as memory goes"}),
+            (
+                "--memory",
+                {
+                    "type": _memory,
+                    "metavar": "SIZE",
+                    "help": "for all processes here, such as 16g; default: what is free",
+                },
+            ),
+            ("--spill", {**PATH, "help": "folder for intermediate files, on a fast disk; default: beside the output"}),
+            OVERWRITE,
+        ),
+    ),
+)

@@ -1,0 +1,132 @@
+"""What train, test and inference_benchmark share: their flags, so that a line can be pasted from one to the other."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlrm_lib.commands.command import PATH, given_settings
+from dlrm_lib.config import Config, as_dict, fields
+from dlrm_lib.console import log_lines
+from dlrm_lib.errors import InputError
+from dlrm_lib.settings import as_text
+
+if TYPE_CHECKING:
+    from dlrm_lib.dataset import Dataset
+    from dlrm_lib.devices import Device
+    from dlrm_lib.model import DLRM
+
+SETTINGS = tuple(f.name for section, f in fields() if section in ("data", "model", "training", "inference"))
+
+FLAGS = (
+    ("--dataset", {**PATH, "default": Path("data/encoded"), "help": "folder of a data set (default: data/encoded)"}),
+    ("--load_checkpoint_path", {**PATH, "help": "the trained model to start from, test or measure (default: none)"}),
+    (
+        "--save_checkpoint_path",
+        {**PATH, "help": "where train keeps the model that is best on the validation split (default: none)"},
+    ),
+    (
+        "--resume",
+        {
+            "action": "store_true",
+            "help": "go on with the training that was interrupted, from its state beside --save_checkpoint_path",
+        },
+    ),
+    ("--output_dir", {**PATH, "help": "if given, where a relative --save_checkpoint_path begins (default: /tmp)"}),
+    ("--log_path", {**PATH, "default": Path("log.json"), "help": "JSON lines for programs (default: ./log.json)"}),
+)
+
+
+def checkpoint_path(arguments: argparse.Namespace) -> Path | None:
+    """Where the best model is to be kept.
+
+    Raises:
+        InputError: no file can be written there. It is better known before hours of training than after them.
+    """
+    path = arguments.save_checkpoint_path
+    path = arguments.output_dir / path if path and arguments.output_dir else path
+    return path and writable(path, "--save_checkpoint_path")
+
+
+def opened_log(arguments: argparse.Namespace, *, append: bool = False) -> Callable[[dict[str, Any]], None]:
+    """What writes a JSON line to ``--log_path``.
+
+    Raises:
+        InputError: no file can be written there.
+    """
+    return log_lines(writable(arguments.log_path, "--log_path"), append=append)
+
+
+def writable(path: Path, flag: str) -> Path:
+    """The path, if a file can be written there.
+
+    Raises:
+        InputError: it cannot; names the flag.
+    """
+    places = (path, path.absolute().parent, *path.absolute().parents)
+    there = next(place for place in places if os.path.exists(place))
+    if os.path.isdir(path) or (there != path and not os.path.isdir(there)) or not os.access(there, os.W_OK):
+        found = "a folder" if os.path.isdir(path) else f"{there} cannot be written to"
+        raise InputError(f"{flag} {path} is no place for a file.", found=found, remedy="Name another file.")
+    return path
+
+
+def opened_dataset(arguments: argparse.Namespace, config: Config) -> Dataset:
+    """The data set of the command line, or random rows.
+
+    Raises:
+        InputError: no data set, or one that does not fit what the flags say of it.
+    """
+    from dlrm_lib.dataset import RandomDataset, open_dataset
+    from dlrm_lib.features import FeatureSpec
+
+    data, lookups = config.data, config.model.num_indices_per_lookup
+    if data.synthetic_dataset:
+        spec = FeatureSpec(numerical=data.num_numerical_features, cardinalities=data.synthetic_dataset_table_sizes)
+        return RandomDataset(spec, indices_per_lookup=lookups, seed=config.training.seed)
+    dataset = open_dataset(
+        arguments.dataset,
+        num_numerical_features=data.num_numerical_features,
+        dataset_subset=data.dataset_subset,
+    )
+    if lookups > 1:
+        raise InputError(
+            "--num_indices_per_lookup needs --synthetic_dataset: a data set has one id per feature and row.",
+            found=lookups,
+            remedy="Leave it out, or add --synthetic_dataset.",
+        )
+    if arguments.num_numerical_features is not None and data.num_numerical_features != dataset.spec.numerical:
+        raise InputError(
+            f"{arguments.dataset} has another number of numerical columns than --num_numerical_features says.",
+            found=f"{dataset.spec.numerical} in the data set, {data.num_numerical_features} on the command line",
+            remedy="Leave --num_numerical_features out: the data set says it.",
+        )
+    return dataset
+
+
+def loaded_model(
+    arguments: argparse.Namespace, config: Config, dataset: Dataset, device: Device
+) -> tuple[DLRM, Config]:
+    """The model of ``--load_checkpoint_path``, and ``config`` with what that model is.
+
+    Raises:
+        InputError: no checkpoint for this data set, or a flag that describes another model.
+    """
+    from dlrm_lib.training import load_checkpoint
+
+    path = arguments.load_checkpoint_path
+    model, trained = load_checkpoint(path, dataset.manifest, device)
+    for name in given_settings(arguments).keys() & as_dict(trained.model).keys():
+        there, here = (as_text(getattr(of.model, name)) for of in (trained, config))
+        if there != here:
+            raise InputError(
+                f"{path} has another {name} than --{name} says.",
+                found=f"{there} in the checkpoint, {here} on the command line",
+                remedy=f"Leave --{name} out: the checkpoint says it.",
+            )
+    model.use_kernels(device, config.training.execution)
+    return model, dataclasses.replace(config, model=trained.model)

@@ -1,0 +1,185 @@
+"""The command ``train``: what ``fit`` tells goes to people, to the log and into checkpoints."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlrm_lib.commands.command import Command, configuration
+from dlrm_lib.commands.inference import timed_evaluation
+from dlrm_lib.commands.model_inputs import FLAGS, SETTINGS, checkpoint_path, loaded_model, opened_dataset, opened_log
+from dlrm_lib.config import Config, as_dict
+from dlrm_lib.console import progress_bars, progress_line, result_line, say
+from dlrm_lib.errors import InputError
+
+if TYPE_CHECKING:
+    from dlrm_lib.dataset import Dataset
+    from dlrm_lib.devices import Device
+    from dlrm_lib.model import DLRM
+    from dlrm_lib.training import Evaluation, Progress, Results, TrainStep
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Trains a model, keeps the one that is best on the validation split, and tests the last and the best.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; with ``--save_checkpoint_path`` the training state is written before.
+    """
+    from dlrm_lib.devices import pick
+    from dlrm_lib.training import Evaluation, fit, stop_on_interrupt
+
+    config, path = configuration(arguments), checkpoint_path(arguments)
+    dataset, device = opened_dataset(arguments, config), pick(config.training.device)
+    model, step, results, config = _start(arguments, config, dataset, device)
+    log = opened_log(arguments, append=arguments.resume)
+    log({"what": "train", "device": device.description, "step": step.done, "config": as_dict(config)})
+    run = _Run(config, dataset, device, model, step, results, path, log)
+    with stop_on_interrupt() as interrupted:
+        for event in fit(model, dataset, config.training, device, step, stop=interrupted.is_set):
+            run.tell(event)
+            if isinstance(event, Evaluation):
+                if results.add(event):
+                    run.keep_model(dataclasses.asdict(event))
+                run.keep_state()
+    if interrupted.is_set():
+        run.keep_state()
+        if path:
+            say(f"Kept after step {step.done}: the same command with --resume goes on there.", file=sys.stderr)
+        raise KeyboardInterrupt
+    if results.best is None:
+        run.keep_model({"step": step.done})
+    if results.last is None or results.last.step < step.done:
+        run.keep_state()
+    log({"what": "result", **run.summary(), **run.test()})
+    if path:
+        say(f"saved: {path} (the {'best' if results.best else 'last'} model)")
+
+
+def _start(
+    arguments: argparse.Namespace, config: Config, dataset: Dataset, device: Device
+) -> tuple[DLRM, TrainStep, Results, Config]:
+    """A new model, one from a checkpoint, or all that an interrupted run had."""
+    from dlrm_lib.model import DLRM
+    from dlrm_lib.training import Results, TrainStep, load_state, state_path
+
+    device.seed(config.training.seed)
+    if arguments.resume:
+        path = checkpoint_path(arguments)
+        if not path or arguments.load_checkpoint_path:
+            raise InputError(
+                "--resume goes on from the training state beside --save_checkpoint_path, and from nothing else.",
+                found="--load_checkpoint_path" if path else "no --save_checkpoint_path",
+                remedy="Repeat the command that was interrupted, and add --resume.",
+            )
+        return *load_state(state_path(path), config, dataset, device), config
+    if arguments.load_checkpoint_path:
+        model, config = loaded_model(arguments, config, dataset, device)
+    else:
+        model = DLRM(dataset.spec, config.model).to(device.torch_device)
+    return model, TrainStep(model, config.training, device), Results(), config
+
+
+@dataclass
+class _Run:
+    """A training under way: what it tells, what it keeps, and its end.
+
+    Attributes:
+        path: Where the best model is kept; None if nothing is.
+        log: Takes the lines for programs.
+    """
+
+    config: Config
+    dataset: Dataset
+    device: Device
+    model: DLRM
+    step: TrainStep
+    results: Results
+    path: Path | None
+    log: Callable[[dict[str, Any]], None]
+
+    def __post_init__(self) -> None:
+        self.bars, self.began, self.rows_per_second = progress_bars(), time.perf_counter(), None
+
+    def tell(self, event: Progress | Evaluation) -> None:
+        """One event, to the log, the bar and the screen."""
+        from dlrm_lib.training import Progress
+
+        settings = self.config.training
+        self.log({"what": type(event).__name__.lower(), **dataclasses.asdict(event)})
+        if not isinstance(event, Progress):
+            say(f"Epoch {self._epoch(event):.2f} step {event.step}. {result_line(event)}")
+            return
+        self.rows_per_second = event.average_samples_per_second
+        if self.bars:
+            self.bars("training", event.step, event.steps)
+        if event.step <= settings.benchmark_warmup_steps:
+            say(f"Warming up, step [{event.step}/{settings.benchmark_warmup_steps}]")
+        else:
+            say(progress_line(event, settings.epochs))
+
+    def keep_model(self, metrics: dict[str, Any]) -> None:
+        """Writes the model as it is, if there is a place for it."""
+        from dlrm_lib.training import save_checkpoint
+
+        if self.path:
+            save_checkpoint(self.path, self.model, self.config, self.dataset.manifest, metrics=metrics)
+
+    def keep_state(self) -> None:
+        """Writes what ``--resume`` needs, if there is a place for it."""
+        from dlrm_lib.training import save_state, state_path
+
+        if self.path:
+            save_state(state_path(self.path), self.model, self.step, self.config, self.dataset, self.results)
+
+    def summary(self) -> dict[str, Any]:
+        """The best and the last on the validation split, and the speed: to the screen, and as facts for the log."""
+        settings, best, last = self.config.training, self.results.best, self.results.last
+        if settings.auc_threshold and last and (last.auc or 0) >= settings.auc_threshold:
+            seconds = time.perf_counter() - self.began
+            say(
+                f"Hit target accuracy AUC {settings.auc_threshold} at epoch {self._epoch(last):.2f} in {seconds:.0f}s. "
+                f"Average speed {last.step * settings.batch_size / seconds:.1f} records/s."
+            )
+        named = {"best and last": best} if best == last else {"best": best, "last": last}
+        for name, result in named.items():
+            if result:
+                say(f"{name} model: {result_line(result)} (step {result.step}, epoch {self._epoch(result):.2f})")
+        if self.rows_per_second:
+            say(f"average training throughput: {self.rows_per_second:,.0f} rows/s")
+        return {
+            "best_auc": best and best.auc,
+            "best_epoch": best and self._epoch(best),
+            "best_step": best and best.step,
+            "last_auc": last and last.auc,
+            "average_train_throughput": self.rows_per_second,
+        }
+
+    def test(self) -> dict[str, Any]:
+        """The last model on the test split, and the best where that is another one and was kept."""
+        from dlrm_lib.training import load_checkpoint
+
+        best, done = self.results.best, self.step.done
+        if self.config.data.synthetic_dataset or not len(self.dataset.test):
+            return {}
+        models = [("best and last" if best and best.step == done else "last", self.model, done)]
+        if self.path and best and best.step != done:
+            kept, _ = load_checkpoint(self.path, self.dataset.manifest, self.device)
+            kept.use_kernels(self.device, self.config.training.execution)
+            models.append(("best", kept, best.step))
+        for name, model, step in models:
+            evaluation, seconds = timed_evaluation(model, self.dataset.test, self.config.training, self.device, step)
+            say(f"{name} model: {result_line(evaluation)} (step {step})")
+            self.log({"what": "evaluation", "model": name, **dataclasses.asdict(evaluation)})
+        return {"average_test_throughput": evaluation.rows / seconds}
+
+    def _epoch(self, evaluation: Evaluation) -> float:
+        return evaluation.step / self.dataset.train.steps(self.config.training.batch_size)
+
+
+TRAIN = Command(name="train", run=train, help="train a DLRM on an encoded data set", settings=SETTINGS, flags=FLAGS)

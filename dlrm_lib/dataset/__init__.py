@@ -1,0 +1,25 @@
+"""Data sets on disk and out of thin air, and batches read from them in any order, checked, ahead of their use."""
+
+from dlrm_lib.dataset.batch import Batch
+from dlrm_lib.dataset.encoded import EncodedDataset
+from dlrm_lib.dataset.opening import open_dataset
+from dlrm_lib.dataset.order import InOrder, Order, ShuffledBatches, ShuffledRows
+from dlrm_lib.dataset.random_rows import RandomDataset
+from dlrm_lib.dataset.read_ahead import read_ahead
+from dlrm_lib.dataset.record_layout import RecordDataset
+from dlrm_lib.dataset.split import Dataset, Split
+
+__all__ = [
+    "Batch",
+    "Dataset",
+    "EncodedDataset",
+    "InOrder",
+    "Order",
+    "RandomDataset",
+    "RecordDataset",
+    "ShuffledBatches",
+    "ShuffledRows",
+    "Split",
+    "open_dataset",
+    "read_ahead",
+]

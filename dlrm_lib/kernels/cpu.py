@@ -1,0 +1,159 @@
+"""``cpu.c``, compiled for this machine and one shape of model, and called on torch's tensors.
+
+Plain torch does the same in more passes over memory; it is what runs where there is no compiler, and the oracle that
+these kernels are tested against.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+
+from dlrm_lib.files import new_file
+
+_SOURCE = Path(__file__).with_suffix(".c")
+_FLAGS = ("-O3", "-fopenmp", "-fPIC", "-shared")
+
+
+class CannotCompile(RuntimeError):
+    """There is no C compiler with OpenMP here; the message says what was tried."""
+
+
+class CpuKernels:
+    """Interaction and row updates for embeddings of one length, with as many threads as torch uses.
+
+    Args:
+        dim: Length D of an embedding.
+        vectors: F, how many vectors interact.
+        self_interaction: Each also with itself.
+
+    Raises:
+        CannotCompile: no compiler is here, or it does not manage.
+    """
+
+    def __init__(self, dim: int, vectors: int, self_interaction: bool) -> None:
+        self.shape = (dim, vectors, self_interaction)
+        self._c = _compiled(dim, vectors, self_interaction)
+        self._slots = torch.empty(0, dtype=torch.int32)
+
+    def __reduce__(self) -> tuple:
+        return CpuKernels, self.shape  # A library in memory cannot be copied: a copy opens it again.
+
+    def interact(self, bottom: torch.Tensor | None, rows: torch.Tensor, width: int) -> torch.Tensor:
+        """[B, D] or None and [B, M, D] → [B, width] in float32, as ``DotInteraction`` has it, with its gradient."""
+        first = rows.new_empty(len(rows), 0) if bottom is None else bottom
+        with torch.autocast("cpu", enabled=False):
+            return _Interact.apply(first.float(), rows.float(), width, self)
+
+    def add_rows(self, weight: torch.Tensor, row_ids: torch.Tensor, gradient: torch.Tensor, scale: float) -> None:
+        """``weight[row] += scale * gradient``, in place: row_ids int64 [K], gradient float32 [K, D]."""
+        gradient = gradient.contiguous()
+        self._c.add_rows(*_at(weight, row_ids, gradient), len(row_ids), scale, torch.get_num_threads())
+
+    def sum_rows(
+        self, weight: torch.Tensor, row_ids: torch.Tensor, gradient: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each row once, int64 [K'], and the sum of its gradients, float32 [K', D]."""
+        if len(self._slots) != len(weight):
+            self._slots = torch.full((len(weight),), -1, dtype=torch.int32)
+        distinct, total, gradient = torch.empty_like(row_ids), torch.empty_like(gradient), gradient.contiguous()
+        place = torch.empty(len(row_ids), dtype=torch.int32)
+        count = self._c.sum_rows(
+            *_at(row_ids, gradient), len(row_ids), *_at(distinct, total, self._slots, place), torch.get_num_threads()
+        )
+        return distinct[:count], total[:count]
+
+
+class _Interact(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, first: torch.Tensor, rows: torch.Tensor, width: int, kernels: CpuKernels) -> torch.Tensor:
+        first, rows = first.contiguous(), rows.contiguous()
+        ctx.save_for_backward(first, rows)
+        ctx.kernels = kernels
+        out = rows.new_empty(len(rows), width)
+        kernels._c.interact(*_at(first, rows, out), *_sizes(first, width))
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple:
+        first, rows = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        to_first, to_rows = torch.empty_like(first), torch.empty_like(rows)
+        sizes = _sizes(first, gradient.shape[1])
+        ctx.kernels._c.interact_backward(*_at(first, rows, gradient, to_first, to_rows), *sizes)
+        return to_first, to_rows, None, None
+
+
+def _sizes(first: torch.Tensor, width: int) -> tuple[int, int, int, int]:
+    return len(first), int(first.shape[1] > 0), width, torch.get_num_threads()
+
+
+def _at(*tensors: torch.Tensor) -> list[int]:
+    return [tensor.data_ptr() for tensor in tensors]
+
+
+@functools.cache
+def _compiled(dim: int, vectors: int, self_interaction: bool) -> ctypes.CDLL:
+    compiler = shlex.split(os.environ.get("CC", "")) or [shutil.which("cc") or shutil.which("gcc") or "clang"]
+    native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
+    wide = ["-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else []
+    shape = [f"-DDIM={dim}", f"-DVECTORS={vectors}", f"-DSELF={int(self_interaction)}"]
+    command = [*compiler, *_FLAGS, native, *wide, *shape]
+    # A home folder may be shared by machines that differ: the processor is part of the name.
+    name = hashlib.sha256(repr((command, _SOURCE.read_text(), _processor())).encode()).hexdigest()[:20]
+    try:
+        return _loaded(_cache() / f"{name}.so", command)
+    except OSError:  # no folder of one's own to keep it in: a private one will do for this process
+        with tempfile.TemporaryDirectory() as folder:
+            return _loaded(Path(folder) / f"{name}.so", command)
+
+
+def _loaded(library: Path, command: list[str]) -> ctypes.CDLL:
+    if not library.exists():
+        with new_file(library) as partial:
+            _run([*command, str(_SOURCE), "-o", str(partial)])
+    return _declared(ctypes.CDLL(str(library)))
+
+
+def _run(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    except (FileNotFoundError, PermissionError, subprocess.TimeoutExpired) as error:
+        raise CannotCompile(f"{command[0]}: {error}") from None
+    if done.returncode:
+        raise CannotCompile(f"{command[0]}: {(done.stderr.strip().splitlines() or ['failed'])[0]}")
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dlrm_lib"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+    except OSError:
+        return platform.processor()
+
+
+def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
+    pointer, number, threads = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+    for name, result, arguments in (
+        ("interact", None, [pointer] * 3 + [number] * 3 + [threads]),
+        ("interact_backward", None, [pointer] * 5 + [number] * 3 + [threads]),
+        ("add_rows", None, [pointer] * 3 + [number, ctypes.c_float, threads]),
+        ("sum_rows", number, [pointer] * 2 + [number] + [pointer] * 4 + [threads]),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
