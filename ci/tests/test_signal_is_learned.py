@@ -1,4 +1,4 @@
-"""On rows with a planted signal a DLRM closes most of the gap to the ceiling, and a DLRM that is broken does not."""
+"""On rows with a planted signal a DLRM closes the gap to the ceiling, in any precision; a broken DLRM does not."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from dlrm_lib.baselines import logistic_regression
 from dlrm_lib.config import Config
 from dlrm_lib.devices import pick
 from dlrm_lib.model import DLRM
-from dlrm_lib.training import fit, predict, step
+from dlrm_lib.training import fit, predict, sparse
 from dlrm_lib.workspace import Workspace
 
 pytestmark = pytest.mark.slow
-CONFIG = Config.from_preset("laptop", {"rows": 400_000, "days": 4, "batch_size": 256})
+CONFIG = Config.from_preset("laptop", {"test_freq": 10**9, "print_freq": 10**9})
+SEEDS = (1, 2, 3, 4, 5, 6)
+STUDENT = 2.571  # of five degrees of freedom: 95 % lie within
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,7 @@ def closed(space):
 
 
 def scores(dataset, config=CONFIG):
+    """Test probabilities of a model trained with this configuration, computed in fp32 whatever it was trained in."""
     device = pick("cpu")
     device.seed(config.training.seed)
     model = DLRM(dataset.spec, config.model)
@@ -41,12 +44,14 @@ def scores(dataset, config=CONFIG):
     return predict(model, dataset.test, batch_size=8192, device=device)
 
 
-def test_a_dlrm_closes_most_of_the_gap(space, closed):
-    assert closed(scores(space.encoded())) > 0.5
+def test_a_dlrm_closes_three_quarters_of_the_gap(space, closed):
+    # 0.79 to 0.82 over seeds; trials with standardised numbers and a decay of rare rows reached 0.86 to 0.89.
+    assert closed(scores(space.encoded())) > 0.75
 
 
 def test_frozen_embeddings_do_not(space, closed, monkeypatch):
-    monkeypatch.setitem(step.UPDATES, "adagrad", lambda weight: lambda rows, gradient, lr: None)
+    frozen = type("Frozen", (sparse.Sgd,), {"update": lambda *_: None})
+    monkeypatch.setitem(sparse.SPARSE_OPTIMIZERS, CONFIG.training.optimizer, frozen)
     assert closed(scores(space.encoded())) < 0
 
 
@@ -57,7 +62,28 @@ def test_a_model_that_only_adds_does_not(space, closed):
 
 
 def test_shuffled_labels_teach_nothing(space):
-    dataset = space.encoded()
+    dataset = Workspace(space.folder, CONFIG).encoded()
     dataset.train.label = np.random.default_rng(0).permutation(dataset.train.label)
     auc = metrics.auc(np.asarray(dataset.test.label), scores(dataset))
-    assert abs(auc - 0.5) < 0.02
+    # What it learned by heart is a random direction, which agrees a little with the true one or with its opposite.
+    assert abs(auc - 0.5) < 0.05
+
+
+@pytest.fixture(scope="module")
+def by_seed(space):
+    """Test AUCs of fp32, one for each seed."""
+    return aucs(space.encoded(), "fp32")
+
+
+def aucs(dataset, precision):
+    label = np.asarray(dataset.test.label)
+    configs = [CONFIG.override(seed=seed, precision=precision) for seed in SEEDS]
+    return np.array([metrics.auc(label, scores(dataset, config)) for config in configs])
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_is_as_good_as_fp32(space, by_seed, precision):
+    difference = aucs(space.encoded(), precision) - by_seed
+    margin = STUDENT * difference.std(ddof=1) / len(SEEDS) ** 0.5
+    assert abs(difference.mean()) + margin < 0.001, difference
+    assert difference.any()

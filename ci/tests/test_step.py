@@ -50,12 +50,16 @@ def test_steps_equal_dense_float64_autograd_with_duplicates(shape, name, executi
     assert step.done == 5
 
 
+@pytest.mark.parametrize("epsilon", [None, 1e-3])
 @pytest.mark.parametrize("execution", ["eager", "compile"])
-def test_adam_equals_torch_on_both_parts(execution):
-    model, step = make(optimizer="adam", execution=execution)
+def test_adam_equals_torch_on_both_parts(execution, epsilon):
+    model, step = make(optimizer="adam", execution=execution, embedding_epsilon=epsilon)
     twin, _ = make(optimizer="adam", execution="eager")
     table = torch.nn.Embedding.from_pretrained(twin.tables.weight.clone(), freeze=False, sparse=True)
-    optimizers = [torch.optim.Adam(twin.parameters(), lr=0.01), torch.optim.SparseAdam([table.weight], lr=0.01)]
+    optimizers = [
+        torch.optim.Adam(twin.parameters(), lr=0.01),
+        torch.optim.SparseAdam([table.weight], lr=0.01, eps=epsilon or 1e-8),
+    ]
     for seed in range(6):
         batch = random_batch(rows=8, seed=seed)  # so few rows that many ids are left out
         step(batch, 0.01)

@@ -1,4 +1,4 @@
-"""Exercises of chapter 04: ranking quality and the learning rate."""
+"""Exercises of chapter 04: ranking quality, the learning rate, and a loss that does not overflow."""
 
 from __future__ import annotations
 
@@ -79,6 +79,33 @@ def _check_schedule(steps: range, part: str):
     return check
 
 
+def log_loss_from_logits(label, logit):
+    """-log(sigmoid(z)) is log(1 + exp(-z)), and logaddexp(0, -z) computes that without overflow."""
+    return np.logaddexp(0, np.where(label, -logit, logit)).mean()
+
+
+def _check_moderate_logits(answer):
+    rng = np.random.default_rng(3)
+    label, logit = rng.random(80) < 0.3, rng.normal(-1, 2, 80)
+    got, expected = answer(label, logit), metrics.log_loss(label, 1 / (1 + np.exp(-logit)))
+    if np.ndim(got) == 0 and abs(got - metrics.log_loss(~label, 1 / (1 + np.exp(-logit)))) < 1e-6:
+        return f"yours is the loss of the opposite labels, {got:.4f}. A click with a high logit should cost little."
+    if np.ndim(got) == 0 and abs(got - 80 * expected) < 1e-6:
+        return f"yours is the sum over the rows, {got:.4f}. The log loss is their mean, {expected:.4f}."
+    return compare(got, expected, "the log loss of 80 rows with moderate logits", tolerance=1e-9)
+
+
+def _check_extreme_logits(answer):
+    label, logit = np.array([True, False, True, False]), np.array([-1000.0, 1000.0, 1000.0, -1000.0])
+    with np.errstate(all="ignore"):
+        got = answer(label, logit)
+    if np.ndim(got) == 0 and not np.isfinite(got):
+        return f"logits of ±1000 give {got}: exp(1000) is infinite and log(0) is. Avoid the probability altogether."
+    if np.ndim(got) == 0 and got < 400:
+        return f"logits of ±1000, half of them wrong, cost 500 a row. Yours says {got:.4g}: clipping hides the error."
+    return compare(got, 500.0, "the log loss of logits of ±1000, half of them wrong")
+
+
 EXERCISES = (
     Exercise(
         id="4.1",
@@ -99,5 +126,13 @@ EXERCISES = (
             _check_schedule(range(10, 20), "the level part"),
             _check_schedule(range(20, 28), "the decay"),
         ),
+    ),
+    Exercise(
+        id="4.3",
+        title="log loss from logits",
+        hint="Turn the sign of the logit where the row was clicked: then the loss of each row is log(1 + exp(z)), and "
+        "`np.logaddexp(0, z)` computes that without ever forming exp(z).",
+        solution=log_loss_from_logits,
+        checks=(_check_moderate_logits, _check_extreme_logits),
     ),
 )

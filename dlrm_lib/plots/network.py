@@ -152,25 +152,6 @@ def interaction_matrix(products: np.ndarray) -> Figure:
     return figure
 
 
-def output_layout(layouts: Mapping[str, Mapping[str, int]]) -> Figure:
-    """What each interaction hands to the top MLP: for each name, its parts and their numbers of columns, in order."""
-    figure, ax = axes("What the top MLP gets to see", "columns", "", size=(8.5, 2.5))
-    names = dict.fromkeys(name for parts in layouts.values() for name in parts)
-    colors = dict(zip(names, (BLUE, GREEN, INK, AMBER), strict=False))
-    for y, parts in enumerate(layouts.values()):
-        left = 0
-        for name, columns in parts.items():
-            ax.barh(y, columns, left=left, color=colors[name], height=0.55, edgecolor="white")
-            left += columns
-        ax.text(left, y, f"  {' + '.join(map(str, parts.values()))} = {left}", va="center")
-    ax.legend([Rectangle((0, 0), 1, 1, color=color) for color in colors.values()], colors, loc="lower right", ncols=2)
-    ax.set_yticks(range(len(layouts)), list(layouts))
-    ax.set_ylim(len(layouts) + 0.1, -0.5)
-    ax.set_xlim(0, 1.35 * max(sum(parts.values()) for parts in layouts.values()))
-    ax.grid(axis="y", visible=False)
-    return figure
-
-
 def spread_through_layers(layers: Sequence[str], spread: Mapping[str, Sequence[float]]) -> Figure:
     """How much the rows of a batch differ after each layer, for several scales of the weights.
 

@@ -1,4 +1,4 @@
-"""Pictures of training: learning curves, ROC, calibration, and the ladder from guessing to the ceiling."""
+"""Pictures of training: schedules, learning curves, scores, ROC, calibration, and the ladder up to the ceiling."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from sklearn.metrics import roc_curve
 
 from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, axes, panels
@@ -48,26 +49,72 @@ def learning_curves(progress: Sequence[Any], evaluations: Sequence[Any], levels:
     return figure
 
 
-def schedule(rates: Sequence[float], marks: Mapping[str, int]) -> Figure:
-    """The learning rate over all steps, with named steps marked."""
+def schedules(rates: Mapping[str, Sequence[float]]) -> Figure:
+    """Named learning rates over all steps, the first one drawn in front."""
     figure, ax = axes("The learning rate of every step", "training step", "learning rate")
-    ax.plot(rates, color=BLUE)
-    for name, step in marks.items():
-        ax.axvline(step, color=GREY, linewidth=1, linestyle=":")
-        ax.annotate(name, (step, 0), (4, 6), textcoords="offset points", color=GREY)
+    for at, ((name, curve), color) in enumerate(zip(rates.items(), _SERIES, strict=False)):
+        ax.plot(curve, color=color, label=name, zorder=3 - at / 10, linewidth=1.4 if at else 2.4)
     ax.set_ylim(bottom=0)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def passes(training: Sequence[float], validation: Sequence[float], best: int) -> Figure:
+    """Training and validation loss after each epoch, from 1; ``best`` is the epoch that was chosen."""
+    epochs = range(1, len(validation) + 1)
+    figure, ax = axes(
+        "The same rows, again and again", "passes over the training rows", "log loss (nats)", size=(6.4, 3.6)
+    )
+    ax.plot(epochs, training, color=SKY, marker="o", label="training rows")
+    ax.plot(epochs, validation, color=BLUE, marker="o", label="validation rows")
+    ax.plot(best, validation[best - 1], color=ORANGE, marker="*", markersize=16, linestyle="", label="highest AUC")
+    ax.set_xticks(epochs)
+    ax.margins(y=0.12)
+    ax.legend()
+    return figure
+
+
+def short_runs(runs: Mapping[str, Sequence[Any]], base: float) -> Figure:
+    """Training losses of short runs, each a list of events with ``step`` and ``loss``, beside that of knowing nothing.
+
+    The scale is logarithmic where a loss leaves the others far behind. A run without events is named alone.
+    """
+    figure, ax = axes("The first steps", "training step", "log loss (nats)", size=(8.0, 3.6))
+    for (name, events), color in zip(runs.items(), _SERIES, strict=False):
+        ax.plot([e.step for e in events], [e.loss for e in events], color=color, marker="o", markersize=4, label=name)
+    ax.axhline(base, color=GREY, linewidth=1.2, linestyle="--", label="the click rate alone")
+    if any(e.loss > 4 * base for events in runs.values() for e in events):
+        ax.set_yscale("log")
+        ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_locator=NullLocator())
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def scores(label: np.ndarray, probability: np.ndarray) -> Figure:
+    """How the predictions of clicked rows and of the others are spread, each group as shares of its own rows."""
+    figure, ax = axes("What an AUC is made of", "predicted probability of a click", "share of the group's rows")
+    edges = np.linspace(0, max(float(probability.max()), 1e-3), 41)
+    for group, color, name in ((~label, GREY, "not clicked"), (label, ORANGE, "clicked")):
+        rows = probability[group]
+        share = np.full(len(rows), 1 / max(len(rows), 1))
+        ax.hist(rows, edges, weights=share, color=color, alpha=0.55, label=f"{name}: {len(rows):,} rows")
+    ax.legend()
     return figure
 
 
 def roc(label: np.ndarray, scores: Mapping[str, np.ndarray], auc: Callable) -> Figure:
-    """One ROC curve per named score of the same rows; ``auc`` gives each curve's area."""
+    """One ROC curve per named score of the same rows; ``auc`` gives each curve's area, None where there is none."""
     figure, ax = axes(
         "Every threshold at once: the ROC curve", "non-clicks let through", "clicks found", size=(5.2, 4.6)
     )
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="guessing, AUC 0.5")
     for (name, score), color in zip(scores.items(), _SERIES, strict=False):
+        area = auc(label, score)
+        if area is None:
+            ax.plot([], [], color=color, label=f"{name}, undefined: one class only")
+            continue
         false_positive, true_positive, _ = roc_curve(label, score)
-        ax.plot(false_positive, true_positive, color=color, label=f"{name}, AUC {auc(label, score):.4f}")
+        ax.plot(false_positive, true_positive, color=color, label=f"{name}, AUC {area:.4f}")
     ax.set(aspect="equal", xlim=(0, 1), ylim=(0, 1))
     ax.legend(loc="lower right")
     return figure
@@ -89,8 +136,14 @@ def calibration(label: np.ndarray, probability: np.ndarray, *, bins: int = 10) -
     return figure
 
 
-def ladder(levels: Mapping[str, float], *, interval: tuple[float, float] | None = None, of: str = "DLRM") -> Figure:
-    """Named AUCs as bars from 0.5, which is guessing; ``interval`` is drawn on the bar called ``of``."""
+def ladder(
+    levels: Mapping[str, float | None], *, interval: tuple[float, float] | None = None, of: str = "DLRM"
+) -> Figure:
+    """Named AUCs as bars from 0.5, which is guessing; ``interval`` is drawn on the bar called ``of``.
+
+    An AUC of None, where the rows hold one class only, is left out.
+    """
+    levels = {name: value for name, value in levels.items() if value is not None}
     names, values = list(levels), np.array(list(levels.values()))
     figure, ax = axes("How far above guessing?", "test AUC", "", size=(7.5, 0.55 * len(names) + 1.1))
     colors = [BLUE if name == of else (GREEN if "ceiling" in name else GREY) for name in names]

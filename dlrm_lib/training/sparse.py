@@ -34,15 +34,20 @@ class SparseOptimizer(ABC):
 
     Attributes:
         state: Tensors by name, on the device of the tables, that a checkpoint must keep.
+        epsilon: Added to the root that divides a step.
     """
 
-    def __init__(self, weight: torch.Tensor, kernels: Kernels | None = None) -> None:
+    epsilon = 0.0
+
+    def __init__(self, weight: torch.Tensor, kernels: Kernels | None = None, epsilon: float | None = None) -> None:
         """
         Args:
             weight: float32 [rows of all tables, D], updated in place.
             kernels: Code made for the device, if there is any.
+            epsilon: Instead of the rule's usual one.
         """
         self.weight = weight
+        self.epsilon = self.epsilon if epsilon is None else epsilon
         self.rows = kernels or TorchRows()
         self.state: dict[str, torch.Tensor] = {}
 
@@ -73,8 +78,8 @@ class Adagrad(SparseOptimizer):
 
     epsilon = 1e-10
 
-    def __init__(self, weight: torch.Tensor, kernels: Kernels | None = None) -> None:
-        super().__init__(weight, kernels)
+    def __init__(self, weight: torch.Tensor, kernels: Kernels | None = None, epsilon: float | None = None) -> None:
+        super().__init__(weight, kernels, epsilon)
         self.state["squares"] = torch.zeros_like(weight)
 
     def update(self, rows: torch.Tensor, gradient: torch.Tensor, lr: float) -> None:
@@ -91,8 +96,8 @@ class RowwiseAdagrad(SparseOptimizer):
 
     epsilon = 1e-10
 
-    def __init__(self, weight: torch.Tensor, kernels: Kernels | None = None) -> None:
-        super().__init__(weight, kernels)
+    def __init__(self, weight: torch.Tensor, kernels: Kernels | None = None, epsilon: float | None = None) -> None:
+        super().__init__(weight, kernels, epsilon)
         self.state["squares"] = torch.zeros(len(weight), 1, device=weight.device)
 
     def update(self, rows: torch.Tensor, gradient: torch.Tensor, lr: float) -> None:
@@ -107,8 +112,8 @@ class Adam(SparseOptimizer):
     betas = (0.9, 0.999)
     epsilon = 1e-8
 
-    def __init__(self, weight: torch.Tensor, kernels: Kernels | None = None) -> None:
-        super().__init__(weight, kernels)
+    def __init__(self, weight: torch.Tensor, kernels: Kernels | None = None, epsilon: float | None = None) -> None:
+        super().__init__(weight, kernels, epsilon)
         self.state["mean"] = torch.zeros_like(weight)
         self.state["square"] = torch.zeros_like(weight)
         self.state["steps"] = torch.zeros((), dtype=torch.int64)

@@ -42,7 +42,9 @@ class TrainStep:
         self.loss_scale = LossScale(config.loss_scale) if self.precision == "fp16" else None
         kernels = model.use_kernels(device, config.execution)
         self.dense_optimizer = _dense_optimizer(config.optimizer, list(model.parameters()))
-        self.sparse_optimizer = SPARSE_OPTIMIZERS[config.optimizer](model.tables.weight, kernels)
+        self.sparse_optimizer = SPARSE_OPTIMIZERS[config.optimizer](
+            model.tables.weight, kernels, config.embedding_epsilon
+        )
         self.done = self.skipped = 0
 
     def __call__(self, batch: Batch, lr: float) -> torch.Tensor:

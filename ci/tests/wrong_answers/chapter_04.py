@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 
 def upside_down(label, score):
     return (score[label][:, None] < score[~label][None, :]).mean()
@@ -34,6 +36,24 @@ def straight_decay(step, lr, warmup_steps, decay_start_step, decay_steps):
     return lr * min((step + 1) / warmup_steps, left, 1)
 
 
+def through_the_probability(label, logit):
+    p = 1 / (1 + np.exp(-logit))
+    return -np.mean(np.where(label, np.log(p), np.log(1 - p)))
+
+
+def clipped(label, logit):
+    p = np.clip(1 / (1 + np.exp(-logit)), 1e-15, 1 - 1e-15)
+    return -np.mean(np.where(label, np.log(p), np.log(1 - p)))
+
+
+def opposite_labels(label, logit):
+    return np.logaddexp(0, np.where(label, logit, -logit)).mean()
+
+
+def summed(label, logit):
+    return np.logaddexp(0, np.where(label, -logit, logit)).sum()
+
+
 WRONG = {
     "4.1": (
         (upside_down, "upside down"),
@@ -45,5 +65,11 @@ WRONG = {
         (one_step_late, "one step late"),
         (no_decay, "the decay, steps 20 to 27"),
         (straight_decay, "straight line"),
+    ),
+    "4.3": (
+        (through_the_probability, "log(0)"),
+        (clipped, "clipping hides"),
+        (opposite_labels, "opposite labels"),
+        (summed, "sum over the rows"),
     ),
 }
