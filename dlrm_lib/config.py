@@ -283,7 +283,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "warmup_steps": 10,
         "decay_start_step": 18,
         "decay_steps": 158,
-        "shuffle_rows": True,
         "execution": "eager",
         "print_freq": 10,
     },
@@ -298,7 +297,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "warmup_steps": 100,
         "decay_start_step": 171,
         "decay_steps": 685,
-        "shuffle_rows": True,
         "print_freq": 100,
     },
     # Real Kaggle rows, chosen on the validation rows of small samples: Adagrad learns from few steps.

@@ -14,6 +14,8 @@ import pytest
 # Before torch and numba are imported, here and in the processes that tests start: small machines, equal results.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ[_name] = "2"
+# Threads that wait in a loop for their next piece of work take the cores from whatever else runs on a small machine.
+os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 @pytest.fixture(scope="session")

@@ -262,7 +262,7 @@ def test_a_resumed_run_must_be_the_same_run(train, capsys, tmp_path):
     log = (tmp_path / "log.json").read_text()
     capsys.readouterr()
     assert train("--resume", "--lr=0.5") == 2
-    assert re.search(r"--lr has changed[\s\S]*0\.02 then, 0\.5 now", capsys.readouterr().err)
+    assert re.search(r"--lr has changed[\s\S]*0\.01 then, 0\.5 now", capsys.readouterr().err)
     assert (tmp_path / "log.json").read_text() == log
 
 

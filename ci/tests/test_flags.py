@@ -82,6 +82,7 @@ def test_every_flag_of_nvidia_is_there_with_its_default(command, capsys, monkeyp
     shown = shown_defaults(capsys, command, "--preset", "criteo_terabyte")
     assert {flag: shown.get(flag) for flag in NVIDIA} == {**NVIDIA, **DIFFERENT}
     ours = {"preset", "device", "precision", "execution", "optimizer", "num_indices_per_lookup", "shuffle_rows"}
+    ours |= {"embedding_epsilon"}
     assert shown.keys() == NVIDIA.keys() | ours
 
 
@@ -197,6 +198,7 @@ BAD = {
     "num_indices_per_lookup": "0",
     "num_numerical_features": "-1",
     "optimizer": "lamb",
+    "embedding_epsilon": "0",
     "precision": "fp8",
     "print_freq": "0",
     "seed": "-1",

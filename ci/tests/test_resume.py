@@ -165,7 +165,8 @@ MAY_CHANGE = {
 }
 MUST_NOT = {
     "batch_size": 31,
-    "optimizer": "adam",
+    "optimizer": "rowwise_adagrad",
+    "embedding_epsilon": 1e-3,
     "lr": 0.06,
     "warmup_factor": 1,
     "warmup_steps": 4,
