@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from dlrm_lib.dataset import EncodedDataset, Split
-from dlrm_lib.metrics import auc, log_loss
+from dlrm_lib.metrics import log_loss
 
 _FOLDS = 5
 _PRIOR_ROWS = 5.0
@@ -150,33 +150,3 @@ def click_rates(
 def _smoothed(clicks: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Click rates by id [cardinality, k], each column with its own rate of all rows."""
     return (clicks + _PRIOR_ROWS * clicks.sum(0) / seen.sum(0)) / (seen + _PRIOR_ROWS)
-
-
-def auc_difference(
-    label: np.ndarray, score: np.ndarray, other: np.ndarray, *, draws: int = 200, seed: int = 0
-) -> tuple[float, float] | None:
-    """By how much the AUC of one score exceeds that of another: the middle 95 % over bootstrap samples (Efron 1979).
-
-    Both are computed on the same samples, so that what makes rows easy or hard for both cancels out.
-
-    Args:
-        label: bool [rows].
-        score: real numbers [rows].
-        other: real numbers [rows].
-        draws: Samples of as many rows as there are, with replacement.
-        seed: Of the samples.
-
-    Returns:
-        The 2.5th and the 97.5th percentile, or None if the labels hold one class only.
-    """
-    if auc(label, score) is None:
-        return None
-    rng, found = np.random.default_rng(seed), []
-    for sample in (rng.integers(len(label), size=len(label)) for _ in range(draws)):
-        one, two = (auc(label[sample], scores[sample]) for scores in (score, other))
-        if one is not None:
-            found.append(one - two)
-    if not found:  # so few rows of one class that every sample missed them
-        return None
-    low, high = np.percentile(found, [2.5, 97.5])
-    return float(low), float(high)

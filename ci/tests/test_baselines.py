@@ -8,9 +8,9 @@ from encoded import random_dataset
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from dlrm_lib.baselines import auc_difference, click_rates, gradient_boosting, logistic_regression
+from dlrm_lib.baselines import click_rates, gradient_boosting, logistic_regression
 from dlrm_lib.dataset import EncodedDataset
-from dlrm_lib.metrics import auc
+from dlrm_lib.metrics import auc, auc_difference
 
 
 def one_hot(split, mean, deviation):

@@ -45,7 +45,7 @@ def scores(dataset, config=CONFIG):
 
 
 def test_a_dlrm_closes_three_quarters_of_the_gap(space, closed):
-    # 0.79 to 0.82 over seeds; trials with standardised numbers and a decay of rare rows reached 0.86 to 0.89.
+    # 0.79; trials with three passes, standardised numbers and a decay of rare rows reached 0.86 to 0.89.
     assert closed(scores(space.encoded())) > 0.75
 
 
