@@ -177,15 +177,19 @@ class TrainingConfig(Section):
     precision: str = option(
         "auto",
         "numbers of the MLPs and the interaction (embeddings stay fp32); auto: the device's own choice",
-        choices=("auto", "fp32", "bf16", "fp16"),
+        choices=("auto", "fp32", "tf32", "bf16", "fp16"),
     )
     loss_scale: float | str = option(
         8192.0, "with fp16, what the loss is multiplied by; dynamic: found while training", above=0, words=("dynamic",)
     )
     execution: str = option(
         "auto",
-        "eager: one operation after the other; compile: kernels compiled for this machine; auto: compile where it can",
-        choices=("auto", "eager", "compile"),
+        "eager: one operation after the other; compile: kernels compiled for this machine; graph: those, and the whole "
+        "step as one CUDA graph; auto: the fastest there is",
+        choices=("auto", "eager", "compile", "graph"),
+    )
+    deterministic: bool = option(
+        False, "add up embedding gradients in a fixed order on a GPU too, so that a run can be repeated to the bit"
     )
     shuffle_batch_order: bool = option(False, "visit the training batches in a random order, a new one each epoch")
     shuffle_rows: bool = option(False, "visit the training rows in a random order, a new one each epoch")
@@ -195,7 +199,7 @@ class TrainingConfig(Section):
     test_after: float = option(0.0, "no evaluation before this many epochs", at_least=0.0)
     auc_threshold: float | None = option(None, "stop once the validation AUC reaches this", at_least=0.0)
     benchmark_warmup_steps: int = option(0, "first steps that speeds leave out", at_least=0)
-    device: str = option("auto", "where to train", choices=("auto", "cpu"))
+    device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,7 +12,8 @@ import torch
 
 from dlrm_lib.devices.cpu import bf16_units
 from dlrm_lib.errors import InputError
-from dlrm_lib.kernels.cpu import CannotCompile, CpuKernels
+from dlrm_lib.kernels.compiler import CannotCompile
+from dlrm_lib.kernels.cpu import CpuKernels
 from dlrm_lib.records import hardware, usable_cores, versions
 
 _GIB = 2**30

@@ -14,7 +14,7 @@ from typing import Any
 
 from dlrm_lib.files import write_text
 
-_PACKAGES = ("torch", "numpy", "pyspark", "pyarrow", "numba", "scikit-learn")
+_PACKAGES = ("torch", "triton", "numpy", "pyspark", "pyarrow", "numba", "scikit-learn")
 
 
 def write_record(
@@ -43,7 +43,7 @@ def write_record(
 
 
 def hardware() -> dict[str, Any]:
-    """What the measurement ran on: processor name, usable cores, memory in GiB."""
+    """What the measurement ran on: processor name, usable cores, memory in GiB, and the GPU if torch has one."""
     cpu = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -51,7 +51,12 @@ def hardware() -> dict[str, Any]:
         memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (OSError, ValueError):
         memory = None
-    return {"cpu": cpu, "cores": usable_cores(), "memory_gib": memory, "system": platform.system()}
+    found = {"cpu": cpu, "cores": usable_cores(), "memory_gib": memory, "system": platform.system()}
+    torch = sys.modules.get("torch")  # not imported for this: what has not used torch has not used a GPU
+    if torch and torch.cuda.is_available():
+        gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
+        found |= {"gpu": gpu.name, "gpu_memory_gib": round(gpu.total_memory / 2**30, 1), "cuda": torch.version.cuda}
+    return found
 
 
 def usable_cores() -> int:

@@ -16,6 +16,8 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ[_name] = "2"
 # Threads that wait in a loop for their next piece of work take the cores from whatever else runs on a small machine.
 os.environ["OMP_WAIT_POLICY"] = "passive"
+# Before Triton is imported: its kernels run in its interpreter, on the CPU. TRITON_INTERPRET=0 has them run on a GPU.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(scope="session")

@@ -30,3 +30,67 @@ def test_a_batch_keeps_its_shape_and_values():
 def test_an_unknown_device_is_named():
     with pytest.raises(InputError, match=r"no such device[\s\S]*found: tpu"):
         pick("tpu")
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU as torch would show it, of a compute capability that a test may set."""
+    shown = {"capability": (9, 0)}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A card")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: shown["capability"])
+    yield shown
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_a_gpu_is_taken_where_there_is_one(gpu, name):
+    device = pick(name)
+    assert (device.description, device.torch_device.type) == ("A card", "cuda")
+    assert device.readers >= 1
+    assert [device.execution(how) for how in ("auto", "graph", "compile", "eager")] == [
+        *("graph", "graph", "compile", "eager")
+    ]
+
+
+def test_precisions_of_a_gpu(gpu):
+    device = pick("cuda")
+    assert device.precision("auto") == "fp16"
+    for name, rounded in (("tf32", True), ("fp32", False), ("tf32", True), ("bf16", False), ("fp16", False)):
+        assert device.precision(name) == name
+        assert torch.get_float32_matmul_precision() == ("high" if rounded else "highest")
+    gpu["capability"] = (7, 5)
+    for name in ("tf32", "bf16"):
+        with pytest.raises(InputError, match=rf"no units for {name}[\s\S]*found: A card, 7\.5"):
+            device.precision(name)
+    assert device.precision("auto") == "fp16"
+
+
+def test_layers_are_compiled_for_one_size_of_batch(gpu, monkeypatch):
+    mlp, sizes = torch.nn.Linear(3, 2), []
+
+    def compiled(module, **settings):
+        def run(inputs):
+            sizes.append(len(inputs))
+            return module(inputs)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    layers = pick("cuda").compiled(mlp, "graph")
+    for size in (8, 8, 5, 8):
+        inputs = torch.rand(size, 3)
+        assert torch.equal(layers(inputs), mlp(inputs))
+    assert sizes == [8, 8, 8]
+    assert pick("cuda").compiled(mlp, "eager") is mlp
+
+
+@pytest.mark.parametrize(
+    ("name", "match"), [("tf32", "TF32 is a format of NVIDIA"), ("bf16", "no instructions for bf16")]
+)
+def test_what_a_processor_does_not_have(monkeypatch, name, match):
+    monkeypatch.setattr(cpu, "bf16_units", lambda: None)
+    with pytest.raises(InputError, match=match):
+        pick("cpu").precision(name)

@@ -181,7 +181,7 @@ def test_a_loss_scale_with_which_no_step_counts(dataset):
     # A dynamic scale that begins as high comes down in time.
     config = CONFIG.override(precision="fp16", loss_scale="dynamic", epochs=9).training
     step = TrainStep(model, config, DEVICE)
-    step.loss_scale.value = 2.0**24
+    step.loss_scale.scale.fill_(2.0**24)
     *_, last = fit(model, dataset, config, DEVICE, step)
     assert (last.step, step.skipped > 0) == (90, True)
 

@@ -10,8 +10,10 @@ import pytest
 import torch
 from encoded import random_dataset
 from sklearn.metrics import log_loss, roc_auc_score
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dlrm_lib.devices import pick
+from dlrm_lib.devices.cpu import Cpu
 from dlrm_lib.errors import InputError, TrainingDiverged
 from dlrm_lib.training import evaluation
 from dlrm_lib.training.evaluation import evaluate, judge, predict, scored
@@ -30,6 +32,13 @@ class Linear(torch.nn.Module):
         return self.weight * (numerical.sum(1) - categorical[:, 0]) - 2
 
 
+class Ranking(Cpu):
+    """The CPU as if it were a GPU: scores stay where they are, and threads read ahead."""
+
+    ranks_scores = True
+    readers = 2
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     return random_dataset(tmp_path_factory.mktemp("encoded"), click=lambda x, ids: np.where(ids[:, 0] == 1, 0.8, 0.2))
@@ -41,24 +50,67 @@ def by_hand(split, weight=0.4) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(split.label), weight * (numbers - np.asarray(split.categorical[0])) - 2
 
 
-@pytest.mark.parametrize("exact_rows", [700, 699])
+@pytest.mark.parametrize("rows", ["kept", "counted", "on the device"])
 @pytest.mark.parametrize("batch_size", [1, 64, 699, 700, 10_000])
-def test_every_number_equals_its_oracle(dataset, monkeypatch, exact_rows, batch_size):
-    monkeypatch.setattr(evaluation, "EXACT_ROWS", exact_rows)
-    result = evaluate(Linear(), dataset.test, batch_size=batch_size, device=pick("cpu"), step=7)
+def test_every_number_equals_its_oracle(dataset, monkeypatch, rows, batch_size):
+    monkeypatch.setattr(evaluation, "EXACT_ROWS", 700 if rows == "kept" else 699)
+    device = Ranking() if rows == "on the device" else pick("cpu")
+    result = evaluate(Linear(), dataset.test, batch_size=batch_size, device=device, step=7)
     label, logit = by_hand(dataset.test)
     probability = 1 / (1 + np.exp(-logit))
     rate = label.mean()
-    if exact_rows >= 700:
-        assert result.auc_error == 0.0
-    else:
+    if rows == "counted":
         assert 0 <= result.auc_error < 1e-4
+    else:
+        assert result.auc_error == 0.0
     assert result.auc == pytest.approx(roc_auc_score(label, logit), abs=result.auc_error + 1e-12)
     assert result.log_loss == pytest.approx(log_loss(label, probability), abs=1e-7)  # the model computes in float32
     assert result.base_log_loss == pytest.approx(log_loss(label, np.full(700, rate)), abs=1e-12)
     assert result.normalised_entropy == pytest.approx(result.log_loss / result.base_log_loss, abs=1e-15)
     assert result.calibration == pytest.approx(probability.sum() / label.sum(), abs=1e-6)
     assert (result.step, result.split, result.rows) == (7, "test", 700)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_device_that_ranks_gives_what_the_host_does(dataset, precision):
+    settings = {"batch_size": 64, "step": 7, "precision": precision}
+    host = evaluate(Linear(), dataset.test, device=pick("cpu"), **settings)
+    there = evaluate(Linear(), dataset.test, device=Ranking(), **settings)
+    assert there.auc == host.auc
+    for name, value in dataclasses.asdict(host).items():
+        assert getattr(there, name) == (value if isinstance(value, (str, int)) else pytest.approx(value, rel=1e-13))
+
+
+def test_the_host_counts_what_is_too_much_for_a_device_that_ranks(dataset, monkeypatch):
+    monkeypatch.setattr(evaluation, "EXACT_ROWS", 699)
+    for most, error in ((700, 0.0), (699, 0.5)):  # bins cannot know that their rows are ties
+        monkeypatch.setattr(evaluation, "EXACT_ROWS_ON_DEVICE", most)
+        result = evaluate(Linear(0.0), dataset.test, batch_size=64, device=Ranking(), step=7)
+        assert (result.auc, result.auc_error) == (0.5, error)
+
+
+def test_scores_stay_on_a_device_that_ranks_and_no_batch_waits_for_it(dataset, monkeypatch):
+    class Waits(TorchDispatchMode):
+        """Counts what makes the host wait for a GPU."""
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            name = function.overloadpacket.__name__
+            if name in ("_local_scalar_dense", "nonzero") or (name == "index" and args[1][0].dtype == torch.bool):
+                waits.append(name)
+            return function(*args, **(kwargs or {}))
+
+    def to_host(*_):
+        raise AssertionError("a tensor was copied to the host")
+
+    counts = []
+    for batch_size in (700, 10):
+        waits = []
+        with monkeypatch.context() as patch, Waits():
+            for name in ("cpu", "numpy", "__array__"):
+                patch.setattr(torch.Tensor, name, to_host)
+            evaluate(Linear(), dataset.test, batch_size=batch_size, device=Ranking(), step=7)
+        counts.append(len(waits))
+    assert counts[0] == counts[1] > 0
 
 
 def test_evaluating_equals_judging_the_predictions(dataset):
@@ -89,22 +141,22 @@ def test_the_model_is_called_for_inference_and_left_as_it_was(dataset, training)
     # Also when it is left half-way.
     batches = scored(model, dataset.test, batch_size=300, device=pick("cpu"))
     label, logit = next(batches)
-    assert (label.dtype, logit.dtype) == (np.bool_, np.float32)
+    assert (label.dtype, logit.dtype, label.shape, logit.shape) == (*[torch.float32] * 2, *[(300,)] * 2)
     assert not torch.is_inference_mode_enabled()
     batches.close()
     assert model.training is training
 
 
-@pytest.mark.parametrize("exact_rows", [10, 0])
-def test_one_class_leaves_undefined_what_is(tmp_path, monkeypatch, exact_rows):
+@pytest.mark.parametrize(("exact_rows", "device"), [(10, Cpu), (0, Cpu), (10, Ranking)])
+def test_one_class_leaves_undefined_what_is(tmp_path, monkeypatch, exact_rows, device):
     monkeypatch.setattr(evaluation, "EXACT_ROWS", exact_rows)
     never = random_dataset(tmp_path / "never", rows=(5, 0, 10), click=lambda x, ids: np.zeros(len(x)))
-    result = evaluate(Linear(), never.test, batch_size=4, device=pick("cpu"), step=0)
+    result = evaluate(Linear(), never.test, batch_size=4, device=device(), step=0)
     assert (result.auc, result.auc_error, result.normalised_entropy, result.calibration) == (None,) * 4
     assert result.base_log_loss == 0
     assert result.log_loss > 0
     always = random_dataset(tmp_path / "always", rows=(5, 0, 10), click=lambda x, ids: np.ones(len(x)))
-    result = evaluate(Linear(), always.test, batch_size=4, device=pick("cpu"), step=0)
+    result = evaluate(Linear(), always.test, batch_size=4, device=device(), step=0)
     assert (result.auc, result.auc_error, result.normalised_entropy) == (None,) * 3
     assert 0 < result.calibration < 1
     json.dumps(dataclasses.asdict(result), allow_nan=False)
@@ -117,12 +169,14 @@ def test_judging_one_class():
 
 def test_an_empty_split_is_named(tmp_path):
     empty = random_dataset(tmp_path, rows=(10, 0, 0)).test
-    with pytest.raises(InputError, match="no rows to evaluate on"):
-        evaluate(Linear(), empty, batch_size=5, device=pick("cpu"), step=0)
-    assert predict(Linear(), empty, batch_size=5, device=pick("cpu")).shape == (0,)
+    for device in (pick("cpu"), Ranking()):
+        with pytest.raises(InputError, match="no rows to evaluate on"):
+            evaluate(Linear(), empty, batch_size=5, device=device, step=0)
+        assert predict(Linear(), empty, batch_size=5, device=device).shape == (0,)
 
 
-def test_a_logit_that_is_not_a_number_is_named(dataset):
+@pytest.mark.parametrize("device", [Cpu, Ranking])
+def test_a_logit_that_is_not_a_number_is_named(dataset, device):
     class Broken(Linear):
         def forward(self, numerical, categorical):
             logit = super().forward(numerical, categorical)
@@ -133,8 +187,9 @@ def test_a_logit_that_is_not_a_number_is_named(dataset):
         model = Broken()
         extra = {"step": 3} if ask is evaluate else {}
         with pytest.raises(TrainingDiverged, match=r"row 205 of the test split is not a number[\s\S]*remedy"):
-            ask(model, dataset.test, batch_size=100, device=pick("cpu"), **extra)
+            ask(model, dataset.test, batch_size=100, device=device(), **extra)
         assert model.training
+        assert len(model.seen) == (3 if (ask, device) == (evaluate, Cpu) else 7)  # the host stops at once
 
 
 def test_low_precision_logits_are_ranked_as_they_are(dataset):

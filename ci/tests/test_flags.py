@@ -82,7 +82,7 @@ def test_every_flag_of_nvidia_is_there_with_its_default(command, capsys, monkeyp
     shown = shown_defaults(capsys, command, "--preset", "criteo_terabyte")
     assert {flag: shown.get(flag) for flag in NVIDIA} == {**NVIDIA, **DIFFERENT}
     ours = {"preset", "device", "precision", "execution", "optimizer", "num_indices_per_lookup", "shuffle_rows"}
-    ours |= {"embedding_epsilon"}
+    ours |= {"embedding_epsilon", "deterministic"}
     assert shown.keys() == NVIDIA.keys() | ours
 
 
@@ -181,6 +181,7 @@ BAD = {
     "benchmark_warmup_steps": "-1",
     "bottom_mlp_sizes": "64;16",
     "dataset_subset": "1.5",
+    "deterministic": "perhaps",
     "decay_start_step": "soon",
     "decay_steps": "-5",
     "device": "abacus",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dlrm_lib.devices import pick
-from dlrm_lib.kernels import cpu
-from dlrm_lib.kernels.cpu import CannotCompile, CpuKernels
+from dlrm_lib.devices import ModelShape, pick
+from dlrm_lib.kernels import compiler, cpu
+from dlrm_lib.kernels.compiler import CannotCompile
+from dlrm_lib.kernels.cpu import CpuKernels
 from dlrm_lib.model.interaction import DotInteraction
 
 
@@ -88,7 +89,7 @@ def test_without_a_compiler_training_warns_and_runs_eagerly(compiler, sentence, 
     with pytest.raises(CannotCompile, match=sentence):
         CpuKernels(16, 27, False)
     with pytest.warns(UserWarning, match="runs slower, without compiled kernels"):
-        assert pick("cpu").kernels("auto", dim=16, vectors=27, self_interaction=False) is None
+        assert pick("cpu").kernels("auto", ModelShape(16, 27, False, ())) is None
     assert list(tmp_path.rglob("*.so*")) == []
     cpu._compiled.cache_clear()
 
@@ -100,7 +101,7 @@ def test_a_compiled_library_is_kept(monkeypatch, tmp_path):
     (library,) = (tmp_path / "dlrm_lib").iterdir()
     assert library.suffix == ".so"
     cpu._compiled.cache_clear()
-    monkeypatch.setattr(cpu, "_run", lambda command: pytest.fail("compiled again"))
+    monkeypatch.setattr(compiler, "_run", lambda command: pytest.fail("compiled again"))
     CpuKernels(3, 2, False)
     cpu._compiled.cache_clear()
 

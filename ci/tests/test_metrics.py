@@ -8,11 +8,22 @@ from decimal import Decimal, localcontext
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 from scipy.special import expit
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
-from dlrm_lib.metrics import LogitTotals, StreamingAuc, auc, auc_interval, entropy, log_loss, normalised_entropy
+from dlrm_lib.metrics import (
+    LogitTotals,
+    NotANumber,
+    StreamingAuc,
+    auc,
+    auc_interval,
+    entropy,
+    log_loss,
+    normalised_entropy,
+)
+from dlrm_lib.metrics.on_device import DeviceScores
 
 NEXT = np.finfo(np.float64).eps  # from 1.0 to the next float64
 
@@ -166,6 +177,65 @@ def test_batches_make_no_difference_to_a_stream():
     assert totals.probability == pytest.approx(parts.probability, rel=1e-13)
 
 
+def _on_device(labels, scores, cuts=()) -> tuple[LogitTotals, float | None, float | None]:
+    collected = DeviceScores(len(labels), torch.device("cpu"))
+    for part in np.split(np.arange(len(labels)), cuts):
+        collected.update(torch.from_numpy(labels[part]), torch.from_numpy(scores[part]))
+    return collected.result()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_device_ranks_equals_sklearn_and_the_host(kind):
+    labels, scores = _case(kind)
+    scores = scores.astype(np.float32)
+    totals, value, error = _on_device(labels.astype(np.float32), scores, [1, 1, 7000, 19_999])
+    ranks = np.unique(scores, return_inverse=True)[1]
+    assert error == 0.0
+    assert value == auc(labels, scores) == pytest.approx(roc_auc_score(labels, ranks), abs=1e-12)
+    host = LogitTotals()
+    host.update(labels, scores)
+    assert (totals.rows, totals.clicks) == (host.rows, host.clicks)
+    assert totals.loss == pytest.approx(host.loss, rel=1e-13)
+    assert totals.probability == pytest.approx(host.probability, rel=1e-13)
+    assert _on_device(labels, scores) == (totals, value, error)
+    fewer = DeviceScores(len(labels) + 5, torch.device("cpu"))  # rows than announced
+    fewer.update(torch.from_numpy(labels), torch.from_numpy(scores))
+    assert fewer.result() == (totals, value, error)
+
+
+@pytest.mark.parametrize("rate", [0.0005, 0.25, 0.97])
+def test_a_device_ranks_more_rows_than_it_sums_at_once(rate):
+    rng = np.random.default_rng(8)
+    labels = rng.random((1 << 21) + 1) < rate
+    scores = (rng.standard_normal(len(labels)) + labels).astype(np.float32)
+    for some in (scores, np.round(scores * 2)):
+        totals, value, _ = _on_device(labels, some, range(500_000, len(labels), 500_000))
+        assert value == pytest.approx(roc_auc_score(labels, some), abs=1e-12)
+        assert totals.clicks == labels.sum()
+        assert totals.loss / totals.rows == pytest.approx(sklearn_log_loss(labels, expit(some.astype("f8"))), abs=1e-9)
+        assert totals.probability == pytest.approx(math.fsum(expit(some.astype("f8"))), rel=1e-12)
+
+
+@pytest.mark.parametrize("labels", [np.zeros(5), np.ones(5), np.zeros(0)])
+def test_the_auc_of_one_class_is_undefined_on_a_device(labels):
+    totals, value, error = _on_device(labels, np.arange(len(labels), dtype=np.float32))
+    assert (value, error) == (None, None)
+    assert (totals.rows, totals.clicks) == (len(labels), labels.sum())
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 1, 0], [1, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]])
+def test_the_first_row_that_is_not_a_number_is_named(labels):
+    labels, scores = np.array(labels), np.array([np.inf, -np.inf, np.nan, np.nan], np.float32)
+    with pytest.raises(NotANumber) as bad:
+        _on_device(labels, scores, [1])
+    assert bad.value.row == 2
+    totals = LogitTotals()
+    totals.update(labels[:1], scores[:1])
+    with pytest.raises(NotANumber, match="row 2 is not a number") as bad:
+        totals.update(labels[1:], scores[1:])
+    assert bad.value.row == 2
+
+
 def test_log_loss_equals_sklearn():
     labels, scores = _case("distinct")
     p = expit(scores)
@@ -193,8 +263,10 @@ def test_the_loss_of_one_logit_is_right_to_the_last_digits(logit):
             wrong = Decimal(-logit if label else logit)
             totals = LogitTotals()
             totals.update(np.array([label]), np.array([logit], np.float32 if logit != 1e-30 else np.float64))
-            assert totals.loss == pytest.approx(float((1 + wrong.exp()).ln()), rel=1e-14, abs=0)
-            assert totals.probability == pytest.approx(float(1 / (1 + Decimal(-logit).exp())), rel=1e-14, abs=0)
+            expected = float((1 + wrong.exp()).ln()), float(1 / (1 + Decimal(-logit).exp()))
+            there, _, _ = _on_device(np.array([label]), np.array([logit], np.float32))
+            for sums in (totals, there):
+                assert (sums.loss, sums.probability) == pytest.approx(expected, rel=1e-14, abs=0)
 
 
 def test_a_wrong_certainty_costs_36_nats():
@@ -203,8 +275,9 @@ def test_a_wrong_certainty_costs_36_nats():
             totals = LogitTotals()
             totals.update(np.array(labels), np.array(logits, np.float32))
             p = expit(np.array(logits, np.float64))
-            assert totals.loss / 3 == pytest.approx(log_loss(np.array(labels), p), rel=1e-14)
-            assert totals.probability == pytest.approx(1.5, rel=1e-14)
+            for sums in (totals, _on_device(np.array(labels), np.array(logits, np.float32))[0]):
+                assert sums.loss / 3 == pytest.approx(log_loss(np.array(labels), p), rel=1e-14)
+                assert sums.probability == pytest.approx(1.5, rel=1e-14)
 
 
 def test_entropy_is_the_loss_of_the_click_rate():
@@ -236,6 +309,13 @@ def test_bad_input_is_refused():
             log_loss(np.array([0, 1]), np.array([0.1, probability]))
     with pytest.raises(ValueError, match="one length"):
         log_loss(np.array([]), np.array([]))
+    collected = DeviceScores(2, torch.device("cpu"))
+    for shapes in ((2, 1), (1, 2), ((2, 2), (2, 2))):
+        with pytest.raises(ValueError, match="one length"):
+            collected.update(*map(torch.zeros, shapes))
+    collected.update(*torch.zeros(2, 2))
+    with pytest.raises(RuntimeError):
+        collected.update(*torch.zeros(2, 1))
     full = StreamingAuc()
     full.rows = 2**32 - 2
     full.update(np.array([0]), np.array([0.0]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,8 +22,10 @@ from dlrm_lib.dataset import (
     permutation,
     read_ahead,
 )
+from dlrm_lib.dataset.encoded import ColumnSplit
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec
+from dlrm_lib.kernels import take
 
 ROWS = 103
 ORDERS = [None, InOrder(), np.random.default_rng(0).permutation(15), ShuffledBatches(5, 1), ShuffledRows(5, 1)]
@@ -78,6 +81,47 @@ def test_blocks_end_where_they_should(tmp_path, monkeypatch):
         monkeypatch.setattr("dlrm_lib.dataset.file_split._BLOCK", 7)
         assert tensors(split.batches(50, order)) == whole
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 10_000])
+@pytest.mark.parametrize("cardinalities", [(), (3, 127, 128, 32_767, 32_768, 2_000_000)])
+@pytest.mark.parametrize("numerical", [0, 13])
+def test_compiled_code_takes_the_rows_that_numpy_takes(count, cardinalities, numerical):
+    spec = FeatureSpec(numerical=numerical, cardinalities=cardinalities)
+    rng, rows = np.random.default_rng(count), 10_000
+    columns = [rng.integers(np.iinfo(d).min, np.iinfo(d).max, rows, d, True) for d in spec.category_dtypes]
+    # Every float16 there is, and every byte as a label.
+    halves = np.resize(rng.permutation(2**16).astype(np.uint16), (rows, numerical)).view(np.float16)
+    labels = np.resize(np.arange(256, dtype=np.uint8), rows)
+    split = ColumnSplit(Path("train"), spec, labels.view(bool), halves, columns)
+    row_ids = rng.permutation(rows)[:count]
+    compiled = [part.numpy() for part in split.gather(row_ids, check=False)]
+    assert split._take or not count
+    split._take = None
+    by_numpy = [part.numpy() for part in split.gather(row_ids, check=False)]
+    for found, other in zip(compiled, by_numpy, strict=True):
+        assert np.array_equal(found, other, equal_nan=found.dtype == np.float32)
+        assert (np.signbit(found) == np.signbit(other)).all()
+    assert compiled[1].tolist() == [[int(column[row]) for column in columns] for row in row_ids]
+    assert compiled[2].tolist() == labels[row_ids].tolist()
+
+
+@pytest.mark.parametrize("row", [-1, ROWS, 2**62])
+def test_rows_that_do_not_exist_are_not_read(splits, row):
+    with pytest.raises(IndexError, match=str(row)):
+        splits[0].gather(np.array([0, row]))
+
+
+def test_without_a_compiler_numpy_takes_the_rows(splits, monkeypatch, tmp_path):
+    split, order = splits[0], ShuffledRows(1, 1)
+    compiled = tensors(split.batches(7, order))
+    monkeypatch.setenv("CC", "false")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    take._compiled.cache_clear()
+    split = split.first(ROWS)
+    assert tensors(split.batches(7, order)) == compiled
+    assert split._take is None
+    take._compiled.cache_clear()
 
 
 def test_orders_differ_by_seed_and_epoch(splits):

@@ -63,7 +63,7 @@ def start(config, dataset):
     model = DLRM(dataset.spec, config.model)
     step = TrainStep(model, config.training, DEVICE)
     if step.loss_scale and step.loss_scale.dynamic:
-        step.loss_scale.value = 2.0**21  # gradients overflow at first, and later not
+        step.loss_scale.scale.fill_(2.0**21)  # gradients overflow at first, and later not
     return model, step, Results()
 
 
@@ -177,6 +177,7 @@ MUST_NOT = {
     "shuffle_batch_order": True,
     "shuffle_rows": True,
     "seed": 1,
+    "deterministic": True,
     "top_mlp_sizes": (9, 1),
     "interaction_op": "cat",
     "self_interaction": True,

@@ -139,7 +139,8 @@ def test_a_step_that_overflows_changes_nothing(optimizer, scale, execution):
     assert step.skipped == 1
     after = {**model.state_dict(), **step.state_dict()}
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    counters = {"done", "skipped"} | ({"loss_scale.value", "loss_scale.good_steps"} if scale == "dynamic" else set())
+    dynamic = {"loss_scale.scale", "loss_scale.good_steps"} if scale == "dynamic" else set()
+    counters = {"done", "loss_scale.skipped"} | dynamic
     assert changed == counters
     step(batch, 0.1)
     assert (step.done, step.skipped) == (3, 1)
@@ -152,18 +153,19 @@ def test_the_dynamic_scale_follows_torch():
     optimizer = torch.optim.SGD([parameter], lr=0.0)
     for step in range(4500):
         overflowed = step in (0, 1, 2, 7, 2500)
-        ours.update(overflowed=overflowed)
+        ours.update(torch.tensor(float(overflowed)))
         theirs.scale(parameter * 1.0)
         parameter.grad = torch.tensor(float("inf") if overflowed else 1.0)
         theirs.step(optimizer)
         theirs.update()
         assert ours.value == theirs.get_scale()
+    assert ours.skipped == 5
 
 
 def test_a_fixed_scale_stays():
     scale = LossScale(8192.0)
     for overflowed in (True, False, True):
-        scale.update(overflowed=overflowed)
+        scale.update(torch.tensor(overflowed))
     assert scale.value == 8192.0
 
 

@@ -66,7 +66,7 @@ def _start(
 ) -> tuple[DLRM, TrainStep, Results, Config]:
     """A new model, one from a checkpoint, or all that an interrupted run had."""
     from dlrm_lib.model import DLRM
-    from dlrm_lib.training import Results, TrainStep, load_state, state_path
+    from dlrm_lib.training import Results, load_state, state_path, train_step
 
     device.seed(config.training.seed)
     if arguments.resume:
@@ -82,7 +82,7 @@ def _start(
         model, config = loaded_model(arguments, config, dataset, device)
     else:
         model = DLRM(dataset.spec, config.model).to(device.torch_device)
-    return model, TrainStep(model, config.training, device), Results(), config
+    return model, train_step(model, config.training, device), Results(), config
 
 
 @dataclass

@@ -5,6 +5,7 @@ A data set is a folder in the layout of NVIDIA's later DLRM (see ``features.py``
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from dlrm_lib.dataset.file_split import FileSplit
 from dlrm_lib.dataset.split import Dataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import SPLITS, FeatureSpec
+from dlrm_lib.kernels.compiler import CannotCompile
+from dlrm_lib.kernels.take import Take
 from dlrm_lib.manifest import Manifest
 
 
@@ -56,6 +59,9 @@ class ColumnSplit(FileSplit):
     def _fill(
         self, rows: slice | np.ndarray, numerical: np.ndarray, categorical: np.ndarray, label: np.ndarray
     ) -> None:
+        if not isinstance(rows, slice) and self._take:
+            self._take(rows, numerical, categorical, label)
+            return
         # A label is read as a byte: as a bool, a byte of 2 would count as true.
         label[:] = _taken(self.label.view(np.uint8), rows)
         numerical[:] = _taken(self.numerical, rows)
@@ -64,6 +70,14 @@ class ColumnSplit(FileSplit):
         for ids, column in zip(columns, self.categorical, strict=True):
             ids[:] = _taken(column, rows)
         categorical[:] = columns.T
+
+    @functools.cached_property
+    def _take(self) -> Take | None:
+        """Copies scattered rows; where there is no compiler NumPy does, slower."""
+        try:
+            return Take(self.label.view(np.uint8), self.numerical, self.categorical)
+        except CannotCompile:
+            return None
 
     def _place(self, part: str, column: int) -> tuple[Path, str]:
         if part == "categorical":

@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
+from torch import nn
 
 Batch = TypeVar("Batch", bound=tuple)
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class ModelShape(NamedTuple):
+    """What kernels must know of a model.
+
+    Attributes:
+        dim: D, the length of an embedding.
+        vectors: F, how many vectors meet in the interaction.
+        self_interaction: Each also with itself.
+        sizes: Rows of each table.
+    """
+
+    dim: int
+    vectors: int
+    self_interaction: bool
+    sizes: tuple[int, ...]
 
 
 class Kernels(Protocol):
-    """Code made for a device and one shape of model; see ``kernels.cpu.CpuKernels`` for what each does."""
+    """Code made for a device and one shape of model; see ``kernels.cpu.CpuKernels`` for what each does.
+
+    Attributes:
+        lookup: (tables' weight, int32 ids [B, M]) → their rows [B, M, D] as the layers take them; None where plain
+            torch is as good.
+    """
+
+    lookup: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None
 
     def interact(self, bottom: torch.Tensor | None, rows: torch.Tensor, width: int) -> torch.Tensor: ...
 
@@ -31,10 +56,14 @@ class Device(ABC):
     Attributes:
         torch_device: Where tensors live.
         readers: Threads that read batches and copy them to the device while it works.
+        ranks_scores: It sorts scores faster than the host: they stay there until the AUC is known.
+        fuses: Its kernels cover a whole step of SGD.
     """
 
     torch_device: torch.device
     readers: int
+    ranks_scores: bool = False
+    fuses = False
 
     @property
     @abstractmethod
@@ -47,22 +76,38 @@ class Device(ABC):
 
     @abstractmethod
     def precision(self, name: str) -> str:
-        """The precision of matrix products called ``name``: fp32, bf16 or fp16; ``auto`` is the device's usual one.
+        """The precision of matrix products called ``name``: fp32, tf32, bf16, fp16; ``auto`` is the device's usual one.
 
         Raises:
             InputError: the device does not have it.
         """
 
     @abstractmethod
-    def kernels(self, execution: str, *, dim: int, vectors: int, self_interaction: bool) -> Kernels | None:
+    def execution(self, name: str) -> str:
+        """How a step runs here: eager, compile or graph; ``auto`` is the fastest there is.
+
+        Raises:
+            InputError: the device does not have it.
+        """
+
+    @abstractmethod
+    def kernels(self, execution: str, shape: ModelShape) -> Kernels | None:
         """Code made for this device and a model of this shape; None if it is to run, or must run, without."""
+
+    def compiled(self, mlp: nn.Module, execution: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The layers in the form that trains fastest on batches of one size; the same weights."""
+        return mlp
+
+    def captured(self, function: Callable[[Batch], torch.Tensor]) -> Callable[[Batch], torch.Tensor]:
+        """A function of a batch that is recorded and replayed, where a device can: it must not wait for the device."""
+        raise NotImplementedError(f"{self.description} cannot record steps")
 
     def autocast(self, precision: str) -> contextlib.AbstractContextManager:
         """Within it, matrix products take 16-bit copies of their inputs if ``precision`` is bf16 or fp16.
 
         Parameters, embeddings, sums over the batch and the loss stay float32.
         """
-        if precision == "fp32":
+        if PRECISIONS[precision] == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.torch_device.type, dtype=PRECISIONS[precision])
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
-from dlrm_lib.devices.base import Device
+from dlrm_lib.devices.base import Device, ModelShape
 from dlrm_lib.errors import InputError
-from dlrm_lib.kernels.cpu import CannotCompile, CpuKernels
+from dlrm_lib.kernels.compiler import CannotCompile
+from dlrm_lib.kernels.cpu import CpuKernels
 from dlrm_lib.records import hardware, usable_cores
 
 _BF16 = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512", "bf16": "Arm"}
@@ -63,13 +64,22 @@ class Cpu(Device):
             raise InputError(
                 "This CPU has no instructions for bf16.", found=hardware()["cpu"], remedy="Use --precision fp32."
             )
+        if name == "tf32":
+            raise InputError(
+                "TF32 is a format of NVIDIA's matrix units.", found="the CPU", remedy="Use --precision fp32."
+            )
         return "fp32" if name == "auto" else name
 
-    def kernels(self, execution: str, *, dim: int, vectors: int, self_interaction: bool) -> CpuKernels | None:
-        if execution == "eager":
+    def execution(self, name: str) -> str:
+        if name == "graph":
+            raise InputError("CUDA graphs need an NVIDIA GPU.", found="the CPU", remedy="Use --execution auto.")
+        return "compile" if name == "auto" else name
+
+    def kernels(self, execution: str, shape: ModelShape) -> CpuKernels | None:
+        if self.execution(execution) == "eager":
             return None
         try:
-            return CpuKernels(dim, vectors, self_interaction)
+            return CpuKernels(shape.dim, shape.vectors, shape.self_interaction)
         except CannotCompile as error:
             warnings.warn(f"Training runs slower, without compiled kernels ({error}).", stacklevel=2)
             return None

@@ -8,25 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import os
 import platform
-import shlex
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
 import torch
 
-from dlrm_lib.files import new_file
-
-_SOURCE = Path(__file__).with_suffix(".c")
-_FLAGS = ("-O3", "-fopenmp", "-fPIC", "-shared")
-
-
-class CannotCompile(RuntimeError):
-    """There is no C compiler with OpenMP here; the message says what was tried."""
+from dlrm_lib.kernels.compiler import library
 
 
 class CpuKernels:
@@ -38,8 +25,10 @@ class CpuKernels:
         self_interaction: Each also with itself.
 
     Raises:
-        CannotCompile: no compiler is here, or it does not manage.
+        CannotCompile: no compiler with OpenMP is here, or it does not manage.
     """
+
+    lookup = None  # index_select is limited by memory already
 
     def __init__(self, dim: int, vectors: int, self_interaction: bool) -> None:
         self.shape = (dim, vectors, self_interaction)
@@ -104,49 +93,12 @@ def _at(*tensors: torch.Tensor) -> list[int]:
 
 @functools.cache
 def _compiled(dim: int, vectors: int, self_interaction: bool) -> ctypes.CDLL:
-    compiler = shlex.split(os.environ.get("CC", "")) or [shutil.which("cc") or shutil.which("gcc") or "clang"]
-    native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
     wide = ["-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else []
     shape = [f"-DDIM={dim}", f"-DVECTORS={vectors}", f"-DSELF={int(self_interaction)}"]
-    command = [*compiler, *_FLAGS, native, *wide, *shape]
-    # A home folder may be shared by machines that differ: the processor is part of the name.
-    name = hashlib.sha256(repr((command, _SOURCE.read_text(), _processor())).encode()).hexdigest()[:20]
-    try:
-        return _loaded(_cache() / f"{name}.so", command)
-    except OSError:  # no folder of one's own to keep it in: a private one will do for this process
-        with tempfile.TemporaryDirectory() as folder:
-            return _loaded(Path(folder) / f"{name}.so", command)
+    return _declared(library(Path(__file__).with_suffix(".c"), "-fopenmp", *wide, *shape))
 
 
-def _loaded(library: Path, command: list[str]) -> ctypes.CDLL:
-    if not library.exists():
-        with new_file(library) as partial:
-            _run([*command, str(_SOURCE), "-o", str(partial)])
-    return _declared(ctypes.CDLL(str(library)))
-
-
-def _run(command: list[str]) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    except (FileNotFoundError, PermissionError, subprocess.TimeoutExpired) as error:
-        raise CannotCompile(f"{command[0]}: {error}") from None
-    if done.returncode:
-        raise CannotCompile(f"{command[0]}: {(done.stderr.strip().splitlines() or ['failed'])[0]}")
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dlrm_lib"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
-    except OSError:
-        return platform.processor()
-
-
-def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
+def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:
     pointer, number, threads = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     for name, result, arguments in (
         ("interact", None, [pointer] * 3 + [number] * 3 + [threads]),
@@ -154,6 +106,6 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
         ("add_rows", None, [pointer] * 3 + [number, ctypes.c_float, threads]),
         ("sum_rows", number, [pointer] * 2 + [number] + [pointer] * 4 + [threads]),
     ):
-        function = getattr(library, name)
+        function = getattr(kernels, name)
         function.restype, function.argtypes = result, arguments
-    return library
+    return kernels

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 _EPSILON = np.finfo(np.float64).eps
+LARGEST_LOSS = -math.log(_EPSILON)  # nats of one row, 36.04
 _ROWS = 1 << 16  # per block: what is computed on the way then stays in the processor's cache
 
 
@@ -43,6 +45,19 @@ def normalised_entropy(loss: float, rate: float) -> float | None:
     return loss / base if base else None
 
 
+class NotANumber(ValueError):
+    """A score is not a number, so that neither a loss nor a rank can be had of it.
+
+    Attributes:
+        row: The first such, counted from 0 over all rows given.
+    """
+
+    def __init__(self, row: int) -> None:
+        super().__init__(f"the loss is undefined: the logit of row {row:,} is not a number")
+        self.row = row
+
+
+@dataclass
 class LogitTotals:
     """Sums over a stream of logits, in float64.
 
@@ -53,20 +68,24 @@ class LogitTotals:
         probability: Sum of click probabilities.
     """
 
-    def __init__(self) -> None:
-        self.rows, self.clicks, self.loss, self.probability = 0, 0, 0.0, 0.0
+    rows: int = 0
+    clicks: int = 0
+    loss: float = 0.0
+    probability: float = 0.0
 
     def update(self, labels: np.ndarray, logits: np.ndarray) -> None:
         """Adds rows: labels bool or 0/1 [rows], logits real numbers [rows], infinities allowed.
 
         Raises:
-            ValueError: a logit is not a number, or the lengths differ.
+            NotANumber: a logit is not a number.
+            ValueError: the lengths differ.
         """
         clicked, logits = np.asarray(labels).astype(bool, copy=False), np.asarray(logits)
         if clicked.shape != logits.shape or clicked.ndim != 1:
             raise ValueError(f"labels {clicked.shape} and logits {logits.shape} must be two vectors of one length")
-        if np.isnan(logits).any():
-            raise ValueError("the loss is undefined: a logit is not a number")
+        missing = np.isnan(logits)
+        if missing.any():
+            raise NotANumber(self.rows + int(missing.argmax()))
         self.rows += len(logits)
         self.clicks += int(np.count_nonzero(clicked))
         for first in range(0, len(logits), _ROWS):
@@ -76,5 +95,5 @@ class LogitTotals:
             small = np.exp(-np.abs(z))
             wrong = np.where(y, -z, z)
             losses = np.maximum(wrong, 0) + np.log1p(small)
-            self.loss += float(np.minimum(losses, -math.log(_EPSILON)).sum())
+            self.loss += float(np.minimum(losses, LARGEST_LOSS).sum())
             self.probability += float((np.where(z < 0, small, 1) / (1 + small)).sum())

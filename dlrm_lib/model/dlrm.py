@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dlrm_lib.config import ModelConfig
-from dlrm_lib.devices import Device, Kernels
+from dlrm_lib.devices import Device, Kernels, ModelShape
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.model.embedding import EmbeddingTables
@@ -53,25 +53,31 @@ class DLRM(nn.Module):
             # The padding column is always zero: NVIDIA starts its weights there too.
             with torch.no_grad():
                 self.top[0].weight[:, -1] = 0.0
+        # In a tuple, or the module would take compiled layers for more parameters.
+        self._for_training = (self.bottom, self.top)
 
     def use_kernels(self, device: Device, execution: str) -> Kernels | None:
-        """Lets the interaction run on code made for ``device`` from now on, if there is any; returns that code."""
+        """Lets the model run on code made for ``device`` from now on, if there is any; returns that code."""
         dot = self.interaction if isinstance(self.interaction, DotInteraction) else None
-        kernels = device.kernels(
-            execution,
+        shape = ModelShape(
             dim=self.tables.weight.shape[1],
             vectors=dot.vectors if dot else 1,
             self_interaction=bool(dot and dot.self_interaction),
+            sizes=tuple(self.tables.sizes.tolist()),
         )
+        kernels = device.kernels(execution, shape)
+        self.tables.kernel = kernels and kernels.lookup
         if dot:
             dot.kernel = kernels and kernels.interact
+        self._for_training = tuple(mlp and device.compiled(mlp, execution) for mlp in (self.bottom, self.top))
         return kernels
 
     def forward(self, numerical: torch.Tensor, categorical: torch.Tensor) -> torch.Tensor:
         """float32 [B, N] and int32 [B, M] or [B, M, L] → the clicks' logits, float32 [B]."""
-        return self.dense(numerical, self.tables.gather(self.tables.row_ids(categorical)))
+        return self.dense(numerical, self.tables(categorical))
 
     def dense(self, numerical: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """The part that autograd sees: float32 [B, N] and embedding rows [B, M, D] → logits [B]."""
-        bottom = None if self.bottom is None else self.bottom(numerical)
-        return self.top(self.interaction(bottom, rows)).squeeze(1)
+        bottom_mlp, top_mlp = self._for_training if self.training else (self.bottom, self.top)
+        bottom = bottom_mlp and bottom_mlp(numerical)
+        return top_mlp(self.interaction(bottom, rows)).squeeze(1)

@@ -6,7 +6,7 @@ an update rule (``training/sparse.py``). Nothing ever has the size of the tables
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -22,6 +22,8 @@ class EmbeddingTables(nn.Module):
     Attributes:
         weight: float32 [sum of the tables' rows, D], a buffer without gradient; with bags one more row, of zeros.
         offsets: int64 [M], the row where each table begins.
+        kernel: Takes over looking up where code made for the machine does it faster: (weight, ids within each table) →
+            rows.
     """
 
     def __init__(
@@ -52,12 +54,25 @@ class EmbeddingTables(nn.Module):
         self.register_buffer("offsets", self.sizes.cumsum(0) - self.sizes, persistent=False)
         for start, rows in zip(self.offsets.tolist(), sizes, strict=True):
             self.weight[start : start + rows].uniform_(-(rows**-0.5), rows**-0.5)
+        self.kernel: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+
+    def forward(self, categorical: torch.Tensor) -> torch.Tensor:
+        """int32 [B, M] or [B, M, L] ids within each column → their vectors, or the bags' sums, [B, M, D]."""
+        if self.kernel is not None and categorical.dim() == 2:
+            return self.kernel(self.weight, self.table_ids(categorical))
+        return self.gather(self.row_ids(categorical))
+
+    def table_ids(self, categorical: torch.Tensor) -> torch.Tensor:
+        """Ids within each column → rows within each table, in the same shape and type."""
+        if not self.hash_indices:
+            return categorical
+        sizes = self.sizes.to(categorical.dtype)
+        return categorical % (sizes.unsqueeze(1) if categorical.dim() == 3 else sizes)
 
     def row_ids(self, categorical: torch.Tensor) -> torch.Tensor:
         """int32 [B, M] or [B, M, L] ids within each column → int64 rows of ``weight``, in the same shape."""
         shape = (-1, 1) if categorical.dim() == 3 else (-1,)
-        ids = categorical % self.sizes.view(shape) if self.hash_indices else categorical
-        rows = ids + self.offsets.view(shape)
+        rows = self.table_ids(categorical) + self.offsets.view(shape)
         if categorical.dim() == 3:
             rows = rows.masked_fill_(categorical == self.cardinalities.view(shape), len(self.weight) - 1)
         return rows

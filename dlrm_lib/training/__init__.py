@@ -2,12 +2,14 @@
 
 from dlrm_lib.training.checkpoint import Results, load_checkpoint, load_state, save_checkpoint, save_state, state_path
 from dlrm_lib.training.evaluation import Evaluation, evaluate, predict
+from dlrm_lib.training.fused import FusedStep, train_step
 from dlrm_lib.training.interruption import stop_on_interrupt
 from dlrm_lib.training.loop import Progress, fit
 from dlrm_lib.training.step import TrainStep
 
 __all__ = [
     "Evaluation",
+    "FusedStep",
     "Progress",
     "Results",
     "TrainStep",
@@ -20,4 +22,5 @@ __all__ = [
     "save_state",
     "state_path",
     "stop_on_interrupt",
+    "train_step",
 ]

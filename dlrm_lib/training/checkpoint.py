@@ -24,6 +24,7 @@ from dlrm_lib.features import FeatureSpec
 from dlrm_lib.manifest import Manifest
 from dlrm_lib.model import DLRM
 from dlrm_lib.training.evaluation import Evaluation
+from dlrm_lib.training.fused import train_step
 from dlrm_lib.training.step import TrainStep
 from dlrm_lib.training.tensor_file import TensorFile, open_tensors, write_tensors
 
@@ -127,7 +128,7 @@ def load_state(path: Path, config: Config, dataset: Dataset, device: Device) -> 
         _same_data(path, about["hashes"], dataset.manifest.hashes, _ROWS)
         _same_settings(path, about, config, len(dataset.train))
         model = _model(about, config, device)
-        step = TrainStep(model, config.training, device)
+        step = train_step(model, config.training, device)
         optimizer, random = step.state_dict(), torch.get_rng_state()
         file.read(model.state_dict(), "model.")
         file.read(optimizer, "step.")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from dlrm_lib.dataset import Split
+from dlrm_lib.dataset import Split, read_ahead
 from dlrm_lib.devices import Device
 from dlrm_lib.errors import InputError, TrainingDiverged
-from dlrm_lib.metrics import LogitTotals, StreamingAuc, auc, entropy, log_loss, normalised_entropy
+from dlrm_lib.metrics import LogitTotals, NotANumber, StreamingAuc, auc, entropy, log_loss, normalised_entropy
+from dlrm_lib.metrics.on_device import DeviceScores
 from dlrm_lib.model import DLRM
 
 # Up to here labels and logits are kept (5 bytes a row, three times as much while they are ranked) and the AUC is exact.
-# Beyond, as with the 89 million rows of Criteo's last day, they are counted in bins, whose memory does not grow.
+# Beyond, they are counted in bins, whose memory does not grow.
 EXACT_ROWS = 20_000_000
+# The same where the device ranks them: enough for the 89 million rows of half of Criteo's last day.
+EXACT_ROWS_ON_DEVICE = 100_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +29,8 @@ class Evaluation:
 
     Attributes:
         auc: Area under the ROC curve; None when the split has only one class.
-        auc_error: By how much ``auc`` may err: 0 up to ``EXACT_ROWS`` rows; None when ``auc`` is.
+        auc_error: By how much ``auc`` may err: 0 up to ``EXACT_ROWS`` rows, or ``EXACT_ROWS_ON_DEVICE``; None when
+            ``auc`` is.
         log_loss: Mean negative log likelihood in nats.
         base_log_loss: Log loss of the split's own click rate: what a model must beat to know anything.
         normalised_entropy: ``log_loss / base_log_loss``; None when the split has only one class.
@@ -47,30 +52,19 @@ class Evaluation:
 @torch.inference_mode()
 def scored(
     model: DLRM, split: Split, *, batch_size: int, device: Device, precision: str = "fp32"
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The rows of a split in their order, batch by batch: label bool [B], logit float32 [B].
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The rows of a split in their order, batch by batch, on the device: label float32 [B], logit float32 [B].
 
-    ``precision`` (fp32, bf16, fp16) is that of the matrix products.
-
-    Raises:
-        TrainingDiverged: the model gives something that is not a number.
+    A logit need not be a number. ``precision`` (fp32, tf32, bf16, fp16) is that of the matrix products.
     """
     was_training = model.training
     model.eval()
-    rows = 0
     try:
-        for batch in split.batches(batch_size):
-            there = device.put(batch)
-            with device.autocast(precision):
-                logit = model(there.numerical, there.categorical).float().cpu().numpy()
-            if np.isnan(logit).any():
-                row = rows + int(np.isnan(logit).argmax())
-                raise TrainingDiverged(
-                    f"The model's logit for row {row:,} of the {split.name} split is not a number.\n"
-                    "  remedy: Go back to an earlier checkpoint, and lower --lr or lengthen --warmup_steps."
-                )
-            yield batch.label.numpy().astype(bool), logit
-            rows += len(logit)
+        with contextlib.closing(read_ahead(split, batch_size, put=device.put, workers=device.readers)) as batches:
+            for batch in batches:
+                with device.autocast(precision):
+                    logit = model(batch.numerical, batch.categorical)
+                yield batch.label, logit.float()
     finally:
         model.train(was_training)
 
@@ -82,8 +76,10 @@ def predict(model: DLRM, split: Split, *, batch_size: int, device: Device, preci
         TrainingDiverged: the model gives something that is not a number.
     """
     settings = {"batch_size": batch_size, "device": device, "precision": precision}
-    logits = [logit for _, logit in scored(model, split, **settings)]
-    return torch.sigmoid(torch.from_numpy(np.concatenate([np.empty(0, np.float32), *logits])).double()).numpy()
+    logit = torch.cat([torch.empty(0), *(logit.cpu() for _, logit in scored(model, split, **settings))])
+    if logit.isnan().any():
+        raise _diverged(split, int(logit.isnan().nonzero()[0]))
+    return logit.double().sigmoid().numpy()
 
 
 def evaluate(
@@ -95,21 +91,17 @@ def evaluate(
         InputError: the split is empty, or has bad values.
         TrainingDiverged: the model gives something that is not a number.
     """
-    if not len(split):
+    rows = len(split)
+    if not rows:
         raise InputError(f"{split.folder} has no rows to evaluate on.", remedy="Encode more raw rows.")
-    totals, kept = LogitTotals(), []
-    streaming = StreamingAuc() if len(split) > EXACT_ROWS else None
-    for label, logit in scored(model, split, batch_size=batch_size, device=device, precision=precision):
-        totals.update(label, logit)
-        if streaming:
-            streaming.update(label, logit)
-        else:
-            kept.append((label, logit))
-    if streaming:
-        area, error = streaming.result()
-    else:
-        area = auc(*map(np.concatenate, zip(*kept, strict=True)))
-        error = None if area is None else 0.0
+    on_device = device.ranks_scores and rows <= EXACT_ROWS_ON_DEVICE
+    scores = DeviceScores(rows, device.torch_device) if on_device else _HostScores(rows)
+    try:
+        for label, logit in scored(model, split, batch_size=batch_size, device=device, precision=precision):
+            scores.update(label, logit)
+        totals, area, error = scores.result()
+    except NotANumber as bad:
+        raise _diverged(split, bad.row) from None
     return _evaluation(
         step=step,
         split=split.name,
@@ -119,6 +111,35 @@ def evaluate(
         expected_clicks=totals.probability,
         area=area,
         error=error,
+    )
+
+
+class _HostScores:
+    """As ``DeviceScores``, in the host's memory, for any number of rows; it stops at the first that is not a number."""
+
+    def __init__(self, rows: int) -> None:
+        self._totals, self._kept = LogitTotals(), []
+        self._streaming = StreamingAuc() if rows > EXACT_ROWS else None
+
+    def update(self, label: torch.Tensor, logit: torch.Tensor) -> None:
+        clicked, logits = label.cpu().numpy().astype(bool), logit.cpu().numpy()
+        self._totals.update(clicked, logits)
+        if self._streaming:
+            self._streaming.update(clicked, logits)
+        else:
+            self._kept.append((clicked, logits))
+
+    def result(self) -> tuple[LogitTotals, float | None, float | None]:
+        if self._streaming:
+            return self._totals, *self._streaming.result()
+        area = auc(*map(np.concatenate, zip(*self._kept, strict=True)))
+        return self._totals, area, None if area is None else 0.0
+
+
+def _diverged(split: Split, row: int) -> TrainingDiverged:
+    return TrainingDiverged(
+        f"The model's logit for row {row:,} of the {split.name} split is not a number.\n"
+        "  remedy: Go back to an earlier checkpoint, and lower --lr or lengthen --warmup_steps."
     )
 
 

@@ -16,6 +16,7 @@ from dlrm_lib.devices import Device
 from dlrm_lib.errors import InputError
 from dlrm_lib.model import DLRM
 from dlrm_lib.training.evaluation import Evaluation, evaluate
+from dlrm_lib.training.fused import train_step
 from dlrm_lib.training.schedule import decay_start, learning_rate
 from dlrm_lib.training.step import TrainStep
 from dlrm_lib.training.watch import Watch
@@ -90,7 +91,7 @@ def fit(
             found=f"decay_start_step {config.decay_start_step}, warmup_steps {config.warmup_steps}",
             remedy="Raise --decay_start_step or lower --warmup_steps.",
         )
-    step = step or TrainStep(model, config, device)
+    step = step or train_step(model, config, device)
     per_epoch = dataset.train.steps(config.batch_size)
     steps = min(config.epochs * per_epoch, config.max_steps or config.epochs * per_epoch)
     test_freq = config.test_freq or per_epoch

@@ -30,8 +30,7 @@ class TrainStep:
 
     Attributes:
         done: Steps done: the position in the data and in the schedule.
-        skipped: Steps among them whose gradients overflowed fp16 and which changed nothing.
-        precision: fp32, bf16 or fp16.
+        precision: fp32, tf32, bf16 or fp16.
         loss_scale: With fp16; None otherwise.
     """
 
@@ -39,45 +38,55 @@ class TrainStep:
         self.model = model
         self.device = device
         self.precision = device.precision(config.precision)
-        self.loss_scale = LossScale(config.loss_scale) if self.precision == "fp16" else None
-        kernels = model.use_kernels(device, config.execution)
+        fp16 = self.precision == "fp16"
+        self.loss_scale = LossScale(config.loss_scale, device.torch_device) if fp16 else None
+        self.kernels = model.use_kernels(device, config.execution)
         self.dense_optimizer = _dense_optimizer(config.optimizer, list(model.parameters()))
         self.sparse_optimizer = SPARSE_OPTIMIZERS[config.optimizer](
-            model.tables.weight, kernels, config.embedding_epsilon
+            model.tables.weight, self.kernels, config.embedding_epsilon
         )
-        self.done = self.skipped = 0
+        self.done = 0
+
+    @property
+    def skipped(self) -> int:
+        """Steps among those done whose gradients overflowed fp16 and which changed nothing."""
+        return int(self.loss_scale.skipped) if self.loss_scale else 0
 
     def __call__(self, batch: Batch, lr: float) -> torch.Tensor:
         """Trains on one batch with learning rate ``lr``; returns its mean loss in nats (a float32 scalar)."""
         tables = self.model.tables
         row_ids = tables.row_ids(batch.categorical)
         rows = tables.gather(row_ids).requires_grad_()
-        with self.device.autocast(self.precision):
-            logits = self.model.dense(batch.numerical, rows)
-        loss = functional.binary_cross_entropy_with_logits(logits.float(), batch.label)
-        self.dense_optimizer.zero_grad()
-        (loss * self.loss_scale.value if self.loss_scale else loss).backward()
+        loss = self._backward(batch, rows)
         self.done += 1
         if self.loss_scale and not self._unscale(rows):
-            self.skipped += 1
-            return loss.detach()
+            return loss
         for group in self.dense_optimizer.param_groups:
             group["lr"] = lr
         self.dense_optimizer.step()
         self.sparse_optimizer.step(*tables.spread(row_ids, rows.grad), lr)
+        return loss
+
+    def _backward(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
+        """Leaves the gradients of the loss, or of the scaled loss, at the parameters and at ``rows``."""
+        with self.device.autocast(self.precision):
+            logits = self.model.dense(batch.numerical, rows)
+        loss = functional.binary_cross_entropy_with_logits(logits.float(), batch.label)
+        self.dense_optimizer.zero_grad()
+        (loss * self.loss_scale.scale if self.loss_scale else loss).backward()
         return loss.detach()
 
     def _unscale(self, rows: torch.Tensor) -> bool:
         """Divides all gradients by the loss scale; tells whether they are finite."""
         gradients = [tensor.grad for tensor in (*self.model.parameters(), rows)]
         torch._foreach_mul_(gradients, 1 / self.loss_scale.value)
-        finite = all(bool(gradient.isfinite().all()) for gradient in gradients)
-        self.loss_scale.update(overflowed=not finite)
-        return finite
+        overflow = ~torch.stack([gradient.isfinite().all() for gradient in gradients]).all()
+        self.loss_scale.update(overflow)
+        return not overflow
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Everything but the model that the next step depends on, by name; optimizers' tensors are not copied."""
-        state = {"done": torch.tensor(self.done), "skipped": torch.tensor(self.skipped)}
+        """Everything but the model that the next step depends on, by name; the device's tensors are not copied."""
+        state = {"done": torch.tensor(self.done)}
         for name, parameter in self.model.named_parameters():
             remembered = self.dense_optimizer.state.get(parameter, {})
             state |= {f"dense.{name}.{key}": value for key, value in remembered.items() if value is not None}
@@ -89,13 +98,8 @@ class TrainStep:
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Goes on where ``state_dict`` was taken."""
         for name, tensor in self.state_dict().items():
-            if name.startswith(("dense.", "sparse.")):
-                tensor.copy_(state[name])
-        self.done, self.skipped = int(state["done"]), int(state["skipped"])
-        if self.loss_scale:
-            self.loss_scale.load_state_dict(
-                {name: state[f"loss_scale.{name}"] for name in self.loss_scale.state_dict()}
-            )
+            tensor.copy_(state[name])
+        self.done = int(state["done"])
 
 
 def _dense_optimizer(name: str, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
