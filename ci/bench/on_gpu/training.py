@@ -1,0 +1,105 @@
+"""The ways to train that the speed of a GPU is measured for: from the ordinary PyTorch program to all that we have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from bench.on_gpu.card import Card, Timing
+from bench.on_gpu.data import Workload, build
+from bench.train_peers import Plain, Weights, linears
+from torch.nn import functional
+
+from dlrm_lib.dataset import Batch
+from dlrm_lib.devices import PRECISIONS
+from dlrm_lib.training import FusedStep, TrainStep
+
+Step = Callable[[Batch], torch.Tensor]
+
+
+def plain(card: Card, work: Workload, batch_size: int, precision: str) -> Step:
+    """A module per table with sparse gradients, autocast, a gradient scaler and one optimizer, all torch's own."""
+    model = build(card, work)
+    top = linears(model.top)
+    with torch.no_grad():  # what pads the top MLP's input, and starts at zero, is the library's alone
+        top[0].weight = torch.nn.Parameter(top[0].weight[:, :-1].clone())
+    weights = Weights(model.tables.weight.split(work.spec.cardinalities), linears(model.bottom), top)
+    network = Plain(weights, "dot", sparse=True, bags=False).to(card.device.torch_device)
+    optimizer = torch.optim.SGD(network.parameters(), lr=work.lr)
+    kind = card.device.torch_device.type
+    scaler = torch.amp.GradScaler(kind, init_scale=8192.0, growth_interval=2**31 - 1, enabled=precision == "fp16")
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    half = precision in ("bf16", "fp16")
+
+    def step(batch: Batch) -> torch.Tensor:
+        optimizer.zero_grad()
+        with torch.autocast(kind, dtype=PRECISIONS[precision] if half else None, enabled=half):
+            logits = network(batch.numerical, batch.categorical.long().unbind(1))
+        loss = functional.binary_cross_entropy_with_logits(logits.float(), batch.label)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        return loss.detach()
+
+    return step
+
+
+def rows_leaf(card: Card, work: Workload, batch_size: int, precision: str) -> Step:
+    """The library's ordinary step: plain torch, tables outside autograd."""
+    config = work.training(batch_size, precision=precision, execution="eager")
+    return _at(work, TrainStep(build(card, work), config, card.device))
+
+
+def fused(card: Card, work: Workload, batch_size: int, precision: str) -> Step:
+    """Fused kernels, one started after the other."""
+    config = work.training(batch_size, precision=precision)
+    return _at(work, FusedStep(build(card, work), config, card.plain_layers, captured=False))
+
+
+def graph(card: Card, work: Workload, batch_size: int, precision: str) -> Step:
+    """The same, recorded as one CUDA graph."""
+    config = work.training(batch_size, precision=precision)
+    return _at(work, FusedStep(build(card, work), config, card.plain_layers, captured=True))
+
+
+def compiled(card: Card, work: Workload, batch_size: int, precision: str, *, deterministic: bool = False) -> Step:
+    """The same with compiled MLPs: what ``--execution graph`` does."""
+    config = work.training(batch_size, precision=precision, deterministic=deterministic)
+    return _at(work, FusedStep(build(card, work), config, card.device, captured=True))
+
+
+def _at(work: Workload, step: TrainStep) -> Step:
+    return lambda batch: step(batch, work.lr)
+
+
+LADDER = {"plain": plain, "rows leaf": rows_leaf, "fused": fused, "graph": graph, "compiled": compiled}
+
+
+class Trained:
+    """A way to train on batches in rotation, warm, with the mean loss of the first pass over them.
+
+    Attributes:
+        first: That loss, in nats.
+    """
+
+    def __init__(self, step: Step, batches: Sequence[Batch]) -> None:
+        self._step, self._batches = step, batches
+        self.first = self.a_pass()
+
+    def __call__(self, number: int) -> torch.Tensor:
+        return self._step(self._batches[number % len(self._batches)])
+
+    def a_pass(self) -> float:
+        """The mean loss of one more pass."""
+        return torch.stack([self(number) for number in range(len(self._batches))]).mean().item()
+
+    def measured(self, timing: Timing) -> dict[str, Any]:
+        """For a record: samples per second, and the losses at both ends."""
+        rates = timing.as_rates(len(self._batches[0].label))
+        return {"samples_per_s": rates, "first_loss": self.first, "last_loss": self.a_pass()}
+
+
+def share(timing: Timing) -> str:
+    """The spread of a timing as text."""
+    return f"±{50 * timing.spread:.1f} %"
