@@ -1,0 +1,3 @@
+"""Counters of the plugin."""
+
+from .metrics import metric_global as metric_global
