@@ -118,6 +118,9 @@ class ModelConfig(Section):
         (64, 32, 16), "layers for numerical features; the last is embedding_dim", at_least=1
     )
     top_mlp_sizes: tuple[int, ...] = option((64, 32, 1), "layers after the interaction; the last is 1", at_least=1)
+    standardise: bool = option(
+        False, "shift and scale each number to mean 0 and deviation 1, as measured on the first training rows"
+    )
     interaction_op: str = option(
         "dot", "how features meet: pairwise dot products, or concatenation", choices=("dot", "cat")
     )
@@ -168,6 +171,12 @@ class TrainingConfig(Section):
         "added to the root that divides an embedding row's step (not SGD): the larger, the smaller the steps of rare "
         "rows; none: 1e-10 for Adagrad, 1e-8 for Adam",
         above=0,
+    )
+    embedding_decay: float = option(
+        0.0,
+        "with Adam, before its step an embedding row shrinks by lr * embedding_decay * (steps since it was last "
+        "seen)^2, by half at most: rare rows stay small",
+        at_least=0.0,
     )
     lr: float = option(1.0, "peak learning rate", at_least=0.0)
     warmup_factor: int = option(0, "warmup starts at 1 - 1/2^warmup_factor of the peak: 0 starts at zero", at_least=0)
@@ -279,10 +288,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {
         "rows": 60_000,
         "days": 4,
+        "standardise": True,
         "batch_size": 1024,
         "epochs": 4,
         "optimizer": "adam",
         "embedding_epsilon": 2e-4,
+        "embedding_decay": 0.5,
         "lr": 0.01,
         "warmup_steps": 10,
         "decay_start_step": 18,
@@ -292,15 +303,18 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # Minutes on a laptop: the preset the notebooks are written around. The epsilon is that of a rare row's gradient at
     # this batch size: without it Adam, whose bias correction takes each row for seen at every step, learns such rows by
-    # heart, and a second pass makes it worse instead of better.
+    # heart, and a second pass makes it worse instead of better. The decay keeps what little they say out of the
+    # interaction; both together allow three passes.
     "laptop": {
-        "epochs": 2,
+        "standardise": True,
+        "epochs": 3,
         "optimizer": "adam",
         "embedding_epsilon": 2e-4,
+        "embedding_decay": 1.5,
         "lr": 0.01,
         "warmup_steps": 100,
-        "decay_start_step": 171,
-        "decay_steps": 685,
+        "decay_start_step": 128,
+        "decay_steps": 1156,
         "print_freq": 100,
     },
     # Real Kaggle rows, chosen on the validation rows of small samples: Adagrad learns from few steps.

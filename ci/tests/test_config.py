@@ -34,6 +34,7 @@ def test_the_terabyte_preset_is_what_nvidia_published():
     }
     assert {name: getattr(config.training, name) for name in expected} == expected
     assert config.model.top_mlp_sizes == (1024, 1024, 512, 256, 1)
+    assert (config.model.standardise, config.training.embedding_decay) == (False, 0.0)
     assert (config.preprocess.vocabulary_days, config.preprocess.numeric_rule) == ("all", "log_x_plus_3")
 
 
@@ -64,6 +65,8 @@ def test_setting_names_are_unique_over_the_sections():
         ("dataset_subset", None, None),
         ("synthetic_dataset_table_sizes", "7", (7,)),
         ("self_interaction", "True", True),
+        ("standardise", "false", False),
+        ("embedding_decay", "2", 2.0),
     ],
 )
 def test_a_value_means_the_same_from_a_shell_and_from_a_notebook(name, given, value):
@@ -104,6 +107,9 @@ def test_a_value_means_the_same_from_a_shell_and_from_a_notebook(name, given, va
         ({"shuffle_batch_order": True, "shuffle_rows": True}, "--shuffle_rows and --shuffle_batch_order exclude"),
         ({"synthetic_dataset_table_sizes": "5,0"}, "--synthetic_dataset_table_sizes must be at least 1"),
         ({"test_after": -0.5}, "--test_after must be at least 0"),
+        ({"standardise": "scaled"}, "--standardise takes true or false"),
+        ({"embedding_decay": -0.1}, "--embedding_decay must be at least 0"),
+        ({"embedding_decay": None}, "--embedding_decay takes a finite number"),
     ],
 )
 def test_bad_values_get_a_sentence_that_names_them(overrides, sentence):

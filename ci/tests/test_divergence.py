@@ -22,7 +22,16 @@ from dlrm_lib.training.watch import Watch
 DEVICE = pick("cpu")
 CONFIG = Config.from_preset(
     "smoke",
-    {"batch_size": 100, "epochs": 2, "optimizer": "sgd", "lr": 0.1, "warmup_steps": 0, "print_freq": 3, "test_freq": 4},
+    {
+        "standardise": False,
+        "batch_size": 100,
+        "epochs": 2,
+        "optimizer": "sgd",
+        "lr": 0.1,
+        "warmup_steps": 0,
+        "print_freq": 3,
+        "test_freq": 4,
+    },
 )
 STEPS = 20
 

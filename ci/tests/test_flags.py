@@ -82,7 +82,7 @@ def test_every_flag_of_nvidia_is_there_with_its_default(command, capsys, monkeyp
     shown = shown_defaults(capsys, command, "--preset", "criteo_terabyte")
     assert {flag: shown.get(flag) for flag in NVIDIA} == {**NVIDIA, **DIFFERENT}
     ours = {"preset", "device", "precision", "execution", "optimizer", "num_indices_per_lookup", "shuffle_rows"}
-    ours |= {"embedding_epsilon", "deterministic"}
+    ours |= {"embedding_epsilon", "embedding_decay", "standardise", "deterministic"}
     assert shown.keys() == NVIDIA.keys() | ours
 
 
@@ -199,6 +199,7 @@ BAD = {
     "num_indices_per_lookup": "0",
     "num_numerical_features": "-1",
     "optimizer": "lamb",
+    "embedding_decay": "-0.5",
     "embedding_epsilon": "0",
     "precision": "fp8",
     "print_freq": "0",
@@ -206,6 +207,7 @@ BAD = {
     "self_interaction": "2",
     "shuffle_batch_order": "always",
     "shuffle_rows": "always",
+    "standardise": "scaled",
     "synthetic_dataset": "maybe",
     "synthetic_dataset_table_sizes": "100,0",
     "test_after": "-1",

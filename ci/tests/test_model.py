@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from plain_dlrm import PlainDlrm
@@ -18,6 +19,7 @@ from dlrm_lib.features import FeatureSpec
 from dlrm_lib.model import DLRM
 from dlrm_lib.model.interaction import CatInteraction, DotInteraction
 from dlrm_lib.model.mlp import mlp
+from dlrm_lib.model.standardise import Standardise
 
 SPEC = FeatureSpec(numerical=5, cardinalities=(4, 9, 30))
 CONFIG = ModelConfig(embedding_dim=6, bottom_mlp_sizes=(8, 6), top_mlp_sizes=(10, 1))
@@ -130,6 +132,56 @@ def test_a_bag_is_the_sum_of_its_rows_and_an_empty_one_is_zero():
     assert torch.allclose(first, 2 * weight[1])
     assert not empty.any()
     assert torch.allclose(last, weight[13] + weight[13 + 29])
+
+
+def uneven_numbers(rows):
+    """Columns of very different places and widths, one of them constant."""
+    rng = np.random.default_rng(0)
+    columns = [rng.lognormal(0, 1, rows), rng.normal(1000, 1, rows), np.full(rows, 3.3), rng.random(rows) < 0.01]
+    return torch.tensor(np.stack(columns, 1), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 777])
+def test_numbers_are_standardised_by_the_rows_that_were_measured(rows):
+    numbers, layer = uneven_numbers(rows + 50), Standardise(4)
+    layer.measure(numbers[:rows])
+    seen, others = numbers[:rows].double().numpy(), numbers[rows:]
+    assert layer.rows == rows
+    assert layer.mean.numpy() == pytest.approx(seen.mean(0), rel=1e-6)
+    assert layer.variance.numpy() == pytest.approx(seen.var(0), rel=1e-5, abs=1e-12)
+    expected = (others.double().numpy() - seen.mean(0)) / np.sqrt(seen.var(0) + layer.epsilon)
+    assert layer(others).numpy() == pytest.approx(expected, rel=1e-3, abs=2e-3)
+
+
+def test_the_numbers_of_a_row_do_not_depend_on_other_rows():
+    numbers, layer = uneven_numbers(300), Standardise(4)
+    layer.measure(numbers[:200])
+    before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    together = layer(numbers[200:])
+    assert torch.equal(together, torch.cat([layer(row.unsqueeze(0)) for row in numbers[200:]]))
+    assert before.keys() == {"rows", "mean", "variance"}
+    assert all(torch.equal(tensor, before[name]) for name, tensor in layer.state_dict().items())
+
+
+def test_numbers_are_left_as_they_are_until_rows_were_measured():
+    numbers = torch.randn(5, 4)
+    assert torch.allclose(Standardise(4)(numbers), numbers, atol=1e-6)
+
+
+@pytest.mark.parametrize("numerical", [0, 5])
+@pytest.mark.parametrize("standardise", [False, True])
+def test_only_a_model_that_standardises_numbers_keeps_their_statistics(numerical, standardise):
+    spec = FeatureSpec(numerical=numerical, cardinalities=(4, 9))
+    settings = {"embedding_dim": 6, "bottom_mlp_sizes": (8, 6), "top_mlp_sizes": (10, 1)}
+    torch.manual_seed(1)
+    model = DLRM(spec, ModelConfig(**settings, standardise=standardise))
+    names = {name for name in model.state_dict() if name.startswith("standardise.")}
+    kept = {"standardise.rows", "standardise.mean", "standardise.variance"}
+    assert names == (kept if standardise and numerical else set())
+    torch.manual_seed(1)
+    plain = DLRM(spec, ModelConfig(**settings))
+    assert [name for name, _ in model.named_parameters()] == [name for name, _ in plain.named_parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.parameters(), strict=True))
 
 
 def test_a_data_set_without_columns_is_refused():

@@ -36,11 +36,13 @@ DEVICE = pick("cpu")
 BASE = Config.from_preset(
     "smoke",
     {
+        "standardise": True,
         "embedding_dim": 4,
         "bottom_mlp_sizes": (8, 4),
         "top_mlp_sizes": (8, 1),
         "batch_size": 30,
         "epochs": 2,
+        "embedding_decay": 0.5,
         "lr": 0.05,
         "warmup_steps": 3,
         "decay_start_step": 5,
@@ -92,10 +94,13 @@ REDUCED = [
     for precision, scale in (("bf16", 8192), ("fp16", 8192), ("fp16", "dynamic"))
 ]
 COMPILED = [{"optimizer": optimizer, "execution": "compile"} for optimizer in ("sgd", "adagrad")]
+WITHOUT = [{"optimizer": optimizer, "standardise": False, "embedding_decay": 0.0} for optimizer in ("sgd", "adam")]
 
 
 @pytest.mark.filterwarnings("ignore:Training runs slower")  # where there is no compiler
-@pytest.mark.parametrize("changed", FP32 + REDUCED + COMPILED, ids=lambda changed: "-".join(map(str, changed.values())))
+@pytest.mark.parametrize(
+    "changed", FP32 + REDUCED + COMPILED + WITHOUT, ids=lambda changed: "-".join(map(str, changed.values()))
+)
 def test_stopped_at_every_step(dataset, tmp_path, monkeypatch, changed):
     monkeypatch.setattr(LossScale, "growth_interval", 3)
     config = BASE.override(**changed)
@@ -105,6 +110,8 @@ def test_stopped_at_every_step(dataset, tmp_path, monkeypatch, changed):
     whole = go_on(model, step, results, config, dataset)
     expected, best, random_state = bits(model, step), results, torch.get_rng_state()
     assert [e[0].step for e in whole if isinstance(e[0], Evaluation)] == [3, 6, 9, 10]
+    assert ("standardise.mean" in expected) == (changed not in WITHOUT)
+    assert ("step.sparse.seen" in expected) == (config.training.optimizer == "adam" and changed not in WITHOUT)
     if changed.get("loss_scale") == "dynamic":
         scales = [e[0]["loss_scale"] for e in whole if isinstance(e[0], dict)]
         assert 0 < step.skipped < STEPS
@@ -167,6 +174,7 @@ MUST_NOT = {
     "batch_size": 31,
     "optimizer": "rowwise_adagrad",
     "embedding_epsilon": 1e-3,
+    "embedding_decay": 0.25,
     "lr": 0.06,
     "warmup_factor": 1,
     "warmup_steps": 4,
@@ -179,6 +187,7 @@ MUST_NOT = {
     "seed": 1,
     "deterministic": True,
     "top_mlp_sizes": (9, 1),
+    "standardise": False,
     "interaction_op": "cat",
     "self_interaction": True,
     "num_indices_per_lookup": 2,

@@ -44,9 +44,9 @@ def scores(dataset, config=CONFIG):
     return predict(model, dataset.test, batch_size=8192, device=device)
 
 
-def test_a_dlrm_closes_three_quarters_of_the_gap(space, closed):
-    # 0.79; trials with three passes, standardised numbers and a decay of rare rows reached 0.86 to 0.89.
-    assert closed(scores(space.encoded())) > 0.75
+def test_a_dlrm_closes_most_of_the_gap(space, closed):
+    # 0.877 to 0.88 with four seeds; 0.79 without standardised numbers and without a decay of rare rows.
+    assert closed(scores(space.encoded())) > 0.85
 
 
 def test_frozen_embeddings_do_not(space, closed, monkeypatch):

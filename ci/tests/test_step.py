@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from plain_dlrm import PlainDlrm
@@ -9,10 +10,11 @@ from test_model import CONFIG, SHAPES, SPEC, random_batch
 from torch.nn import functional
 
 from dlrm_lib.config import ModelConfig, TrainingConfig
-from dlrm_lib.devices import pick
+from dlrm_lib.devices import ModelShape, pick
 from dlrm_lib.model import DLRM
 from dlrm_lib.training import TrainStep
 from dlrm_lib.training.loss_scale import LossScale
+from dlrm_lib.training.sparse import SPARSE_OPTIMIZERS
 
 OPTIMIZERS = {"sgd": (torch.optim.SGD, 0.5), "adagrad": (torch.optim.Adagrad, 0.1)}
 
@@ -92,6 +94,83 @@ def test_rowwise_adagrad_equals_its_definition(execution):
             weight[row] -= 0.1 * total / (squares[row] ** 0.5 + 1e-10)
         step(batch, 0.1)
         assert torch.allclose(model.tables.weight.double(), weight, atol=2e-5)
+
+
+def by_definition(name, memory, gradient, step):
+    """The direction of one row's step, whose summed gradient is given; ``memory`` is that row's."""
+    if name == "sgd":
+        return gradient
+    if name == "adam":
+        memory["mean"] = 0.9 * memory.get("mean", 0.0) + 0.1 * gradient
+        memory["square"] = 0.999 * memory.get("square", 0.0) + 0.001 * gradient**2
+        return memory["mean"] / (np.sqrt(memory["square"]) + 1e-8) * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+    memory["squares"] = memory.get("squares", 0.0) + (gradient**2 if name == "adagrad" else (gradient**2).mean())
+    return gradient / (np.sqrt(memory["squares"]) + 1e-10)
+
+
+@pytest.mark.parametrize("decay", [0.0, 2.0])
+@pytest.mark.parametrize("execution", ["eager", "compile"])
+@pytest.mark.parametrize("name", SPARSE_OPTIMIZERS)
+def test_embedding_decay_equals_a_loop_over_rows(name, execution, decay):
+    rng, dim = np.random.default_rng(3), 6
+    rows, chance = 40, np.arange(1, 41) ** -1.5  # from rows in every batch to such as come once or never
+    expected = rng.normal(size=(rows, dim)).astype(np.float32).astype(float)
+    weight = torch.tensor(expected, dtype=torch.float32)
+    kernels = pick("cpu").kernels(execution, ModelShape(dim=dim, vectors=1, self_interaction=False, sizes=(rows,)))
+    optimizer = SPARSE_OPTIMIZERS[name](weight, kernels, decay=decay)
+    if name != "adam":
+        decay = 0.0  # it is Adam's: to the others it says nothing
+    assert ("seen" in optimizer.state) == (decay > 0)
+    memory, seen, gaps = [{} for _ in range(rows)], [0] * rows, set()
+    for step in range(1, 31):
+        ids = rng.choice(rows, 12, p=chance / chance.sum())
+        gradient, lr = rng.normal(size=(12, dim)).astype(np.float32), 0.02 / step
+        optimizer.step(torch.tensor(ids), torch.tensor(gradient), lr)
+        for row in set(ids.tolist()):
+            gap, seen[row] = step - seen[row], step
+            expected[row] *= 1 - min(lr * decay * gap**2, 0.5)
+            expected[row] -= lr * by_definition(name, memory[row], gradient[ids == row].sum(0).astype(float), step)
+            gaps.add("half" if lr * decay * gap**2 > 0.5 else "less")
+        assert weight.numpy() == pytest.approx(expected, abs=3e-6)
+    assert gaps == ({"half", "less"} if decay else {"less"})
+    assert 0 in seen
+
+
+@pytest.mark.parametrize("execution", ["eager", "compile"])
+@pytest.mark.parametrize("name", SPARSE_OPTIMIZERS)
+def test_embedding_decay_leaves_the_row_of_zeros_and_absent_rows_alone(name, execution):
+    config = ModelConfig(embedding_dim=6, bottom_mlp_sizes=(6,), top_mlp_sizes=(1,), num_indices_per_lookup=3)
+    model, step = make(SPEC, config, optimizer=name, execution=execution, embedding_decay=5.0)
+    for seed in range(4):
+        before, batch = model.tables.weight.clone(), random_batch(rows=2, bag=3, seed=seed)
+        step(batch, 0.1)
+        changed = (model.tables.weight != before).any(1).nonzero().flatten().tolist()
+        real = set(model.tables.row_ids(batch.categorical).flatten().tolist()) - {len(before) - 1}
+        assert set(changed) == real
+    assert not model.tables.weight[-1].any()
+
+
+@pytest.mark.parametrize("execution", ["eager", "compile"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_steps_on_standardised_numbers_equal_float64_autograd_on_them(name, execution):
+    config = ModelConfig(embedding_dim=6, bottom_mlp_sizes=(8, 6), top_mlp_sizes=(10, 1), standardise=True)
+    model, step = make(SPEC, config, optimizer=name, execution=execution)
+    plain, (oracle, lr) = PlainDlrm(model), OPTIMIZERS[name]
+    optimizer, numbers = oracle(plain.parameters(), lr=lr), 5 + 20 * random_batch(rows=500).numerical
+    model.standardise.measure(numbers)
+    mean, deviation = numbers.double().mean(0), (numbers.double().var(0, correction=0) + 1e-5).sqrt()
+    for seed, rows in enumerate((64, 1, 30, 64)):
+        batch = random_batch(rows=rows, seed=seed)
+        batch = batch._replace(numerical=5 + 20 * batch.numerical)
+        scaled = batch._replace(numerical=(batch.numerical.double() - mean) / deviation)
+        expected = functional.binary_cross_entropy_with_logits(plain(scaled), batch.label.double())
+        assert step(batch, lr).item() == pytest.approx(expected.item(), abs=5e-6)
+        optimizer.zero_grad()
+        expected.backward()
+        optimizer.step()
+    assert torch.allclose(model.tables.weight.double(), plain.weight(), atol=5e-5)
+    for ours, theirs in zip(model.bottom.parameters(), plain.bottom.parameters(), strict=True):
+        assert torch.allclose(ours.double(), theirs, atol=5e-5)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adagrad", "rowwise_adagrad", "adam"])

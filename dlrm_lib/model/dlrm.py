@@ -12,6 +12,7 @@ from dlrm_lib.features import FeatureSpec
 from dlrm_lib.model.embedding import EmbeddingTables
 from dlrm_lib.model.interaction import CatInteraction, DotInteraction
 from dlrm_lib.model.mlp import mlp
+from dlrm_lib.model.standardise import Standardise
 
 
 class DLRM(nn.Module):
@@ -41,6 +42,7 @@ class DLRM(nn.Module):
             hash_indices=config.hash_indices,
             max_table_size=config.max_table_size,
         )
+        self.standardise = Standardise(spec.numerical) if has_bottom and config.standardise else nn.Identity()
         self.bottom = mlp(spec.numerical, config.bottom_mlp_sizes, last_is_linear=False) if has_bottom else None
         if config.interaction_op == "dot":
             self.interaction = DotInteraction(
@@ -79,5 +81,5 @@ class DLRM(nn.Module):
     def dense(self, numerical: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """The part that autograd sees: float32 [B, N] and embedding rows [B, M, D] → logits [B]."""
         bottom_mlp, top_mlp = self._for_training if self.training else (self.bottom, self.top)
-        bottom = bottom_mlp and bottom_mlp(numerical)
+        bottom = bottom_mlp and bottom_mlp(self.standardise(numerical))
         return top_mlp(self.interaction(bottom, rows)).squeeze(1)

@@ -118,7 +118,7 @@ def _layers(model: DLRM) -> list[tuple[str, nn.Module]]:
 
 
 def _is_finite(layer: nn.Module) -> bool:
-    return all(bool(weight.isfinite().all()) for weight in layer.parameters())
+    return all(bool(weight.isfinite().all()) for weight in layer.state_dict().values())
 
 
 def _columns(numbers: list[int]) -> str:

@@ -15,11 +15,15 @@ from dlrm_lib.dataset import Batch, Dataset, InOrder, Order, ShuffledBatches, Sh
 from dlrm_lib.devices import Device
 from dlrm_lib.errors import InputError
 from dlrm_lib.model import DLRM
+from dlrm_lib.model.standardise import Standardise
 from dlrm_lib.training.evaluation import Evaluation, evaluate
 from dlrm_lib.training.fused import train_step
 from dlrm_lib.training.schedule import decay_start, learning_rate
 from dlrm_lib.training.step import TrainStep
 from dlrm_lib.training.watch import Watch
+
+# From so many training rows a model learns what its numbers are like, if it is to standardise them.
+MEASURED_ROWS = 2**17
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,7 @@ def fit(
     *,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress | Evaluation]:
-    """Trains ``model`` in place.
+    """Trains ``model`` in place, having measured its numbers if it standardises them and nobody has.
 
     Yields ``Progress`` every ``print_freq`` steps, and ``Evaluation`` on the validation split every ``test_freq`` steps
     (by default after each epoch) once ``test_after`` epochs are done, and both at the end. It ends after ``epochs``,
@@ -92,6 +96,8 @@ def fit(
             remedy="Raise --decay_start_step or lower --warmup_steps.",
         )
     step = step or train_step(model, config, device)
+    if isinstance(model.standardise, Standardise) and not model.standardise.rows:
+        model.standardise.measure(dataset.train.read(0, MEASURED_ROWS).numerical)
     per_epoch = dataset.train.steps(config.batch_size)
     steps = min(config.epochs * per_epoch, config.max_steps or config.epochs * per_epoch)
     test_freq = config.test_freq or per_epoch

@@ -23,16 +23,25 @@ class SparseOptimizer(ABC):
 
     epsilon = 0.0
 
-    def __init__(self, weight: torch.Tensor, kernels: Kernels | None = None, epsilon: float | None = None) -> None:
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        kernels: Kernels | None = None,
+        *,
+        epsilon: float | None = None,
+        decay: float = 0.0,
+    ) -> None:
         """
         Args:
             weight: float32 [rows of all tables, D], updated in place.
             kernels: Code made for the device, if there is any.
             epsilon: Instead of the rule's usual one.
+            decay: Adam's; see ``TrainingConfig.embedding_decay``.
         """
         self.weight = weight
         self.epsilon = self.epsilon if epsilon is None else epsilon
         self.rows = kernels or TorchRows()
+        self.decay = decay
         self.state: dict[str, torch.Tensor] = {}
 
     def step(self, row_ids: torch.Tensor, gradient: torch.Tensor, lr: float) -> None:
@@ -62,8 +71,8 @@ class Adagrad(SparseOptimizer):
 
     epsilon = 1e-10
 
-    def __init__(self, weight: torch.Tensor, kernels: Kernels | None = None, epsilon: float | None = None) -> None:
-        super().__init__(weight, kernels, epsilon)
+    def __init__(self, weight: torch.Tensor, kernels: Kernels | None = None, **settings: float | None) -> None:
+        super().__init__(weight, kernels, **settings)
         self.state["squares"] = torch.zeros_like(weight)
 
     def update(self, rows: torch.Tensor, gradient: torch.Tensor, lr: float) -> None:
@@ -80,8 +89,8 @@ class RowwiseAdagrad(SparseOptimizer):
 
     epsilon = 1e-10
 
-    def __init__(self, weight: torch.Tensor, kernels: Kernels | None = None, epsilon: float | None = None) -> None:
-        super().__init__(weight, kernels, epsilon)
+    def __init__(self, weight: torch.Tensor, kernels: Kernels | None = None, **settings: float | None) -> None:
+        super().__init__(weight, kernels, **settings)
         self.state["squares"] = torch.zeros(len(weight), 1, device=weight.device)
 
     def update(self, rows: torch.Tensor, gradient: torch.Tensor, lr: float) -> None:
@@ -91,25 +100,41 @@ class RowwiseAdagrad(SparseOptimizer):
 
 
 class Adam(SparseOptimizer):
-    """Adam (Kingma and Ba 2015) whose moments move only for the rows of the batch, as in ``torch.optim.SparseAdam``."""
+    """Adam (Kingma and Ba 2015) whose moments move only for the rows of the batch, as in ``torch.optim.SparseAdam``.
+
+    Its steps have the same length however little a row's gradients say. A decay takes that back from rare rows.
+    """
 
     betas = (0.9, 0.999)
     epsilon = 1e-8
 
-    def __init__(self, weight: torch.Tensor, kernels: Kernels | None = None, epsilon: float | None = None) -> None:
-        super().__init__(weight, kernels, epsilon)
+    def __init__(self, weight: torch.Tensor, kernels: Kernels | None = None, **settings: float | None) -> None:
+        super().__init__(weight, kernels, **settings)
         self.state["mean"] = torch.zeros_like(weight)
         self.state["square"] = torch.zeros_like(weight)
         self.state["steps"] = torch.zeros((), dtype=torch.int64)
+        if self.decay:
+            self.state["seen"] = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
 
     def update(self, rows: torch.Tensor, gradient: torch.Tensor, lr: float) -> None:
         (beta1, beta2), steps = self.betas, int(self.state["steps"].add_(1))
+        if self.decay:
+            self._shrink(rows, lr, steps)
         mean = self.state["mean"].index_select(0, rows).lerp_(gradient, 1 - beta1)
         square = self.state["square"].index_select(0, rows).lerp_(gradient.square_(), 1 - beta2)
         self.state["mean"].index_copy_(0, rows, mean)
         self.state["square"].index_copy_(0, rows, square)
         size = lr * (1 - beta2**steps) ** 0.5 / (1 - beta1**steps)
         self.rows.add_rows(self.weight, rows, mean.div_(square.sqrt_().add_(self.epsilon)), -size)
+
+    def _shrink(self, rows: torch.Tensor, lr: float, steps: int) -> None:
+        # Decoupled weight decay (Loshchilov and Hutter 2019), made up for when a row comes again, so that no step goes
+        # through whole tables. That alone would be in proportion to the gap; its square shrinks rows the more, the
+        # fewer clicks they rest on.
+        gap = (steps - self.state["seen"].index_select(0, rows)).float()
+        self.state["seen"].index_fill_(0, rows, steps)
+        kept = 1 - (lr * self.decay * gap.square()).clamp_max(0.5)
+        self.weight.index_copy_(0, rows, self.weight.index_select(0, rows).mul_(kept.unsqueeze(1)))
 
 
 SPARSE_OPTIMIZERS: dict[str, type[SparseOptimizer]] = {

@@ -43,7 +43,7 @@ class TrainStep:
         self.kernels = model.use_kernels(device, config.execution)
         self.dense_optimizer = _dense_optimizer(config.optimizer, list(model.parameters()))
         self.sparse_optimizer = SPARSE_OPTIMIZERS[config.optimizer](
-            model.tables.weight, self.kernels, config.embedding_epsilon
+            model.tables.weight, self.kernels, epsilon=config.embedding_epsilon, decay=config.embedding_decay
         )
         self.done = 0
 
