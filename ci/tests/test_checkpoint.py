@@ -171,7 +171,7 @@ def test_tensors_that_do_not_fit_are_named(dataset, good, tmp_path, change, mess
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda about: about.update(format=2), "another version of this program"),
+        (lambda about: about.update(format=1), "another version of this program"),
         (lambda about: about.pop("kind"), "is no checkpoint"),
         (lambda about: about.update(preset="huge"), "configuration that this version does not know"),
         (lambda about: about["training"].update(new_setting=1), "configuration that this version does not know"),

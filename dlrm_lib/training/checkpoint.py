@@ -28,7 +28,7 @@ from dlrm_lib.training.fused import train_step
 from dlrm_lib.training.step import TrainStep
 from dlrm_lib.training.tensor_file import TensorFile, open_tensors, write_tensors
 
-_FORMAT = 1
+_FORMAT = 2
 # A model knows what its inputs mean; a position in the data also needs the same rows in the same order.
 _MEANING = ("config", "vocabulary")
 _ROWS = (*_MEANING, "source", "split")
