@@ -29,7 +29,8 @@ class FileSplit(Split):
 
     def gather(self, rows: slice | np.ndarray, *, check: bool = True) -> Batch:
         count = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
-        # Torch's memory begins at a cache line, NumPy's anywhere: where its input begins can change a product's last bit.
+        # Torch's memory begins at a cache line, NumPy's anywhere, and where its input begins can change the last bit of
+        # a matrix product.
         batch = Batch(
             torch.empty(count, self.spec.numerical),
             torch.empty(count, len(self.spec.cardinalities), dtype=torch.int32),
