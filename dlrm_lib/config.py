@@ -107,6 +107,11 @@ class DataConfig(Section):
     synthetic_dataset_table_sizes: tuple[int, ...] = option(
         (100_000,) * 26, "ids of each categorical column of the random batches", at_least=1
     )
+    synthetic_dataset_rows: int = option(4 * 10**9, "training rows of the random batches", at_least=1)
+    num_indices_per_lookup_fixed: bool = option(
+        False,
+        "random batches have num_indices_per_lookup ids in every bag, instead of 1 to so many different ones",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +130,9 @@ class ModelConfig(Section):
         "dot", "how features meet: pairwise dot products, or concatenation", choices=("dot", "cat")
     )
     self_interaction: bool = option(False, "dot products of each vector with itself as well")
-    num_indices_per_lookup: int = option(1, "ids per categorical feature and row, their embeddings summed", at_least=1)
+    num_indices_per_lookup: int = option(
+        1, "most ids per categorical feature and row, their embeddings summed", at_least=1
+    )
     hash_indices: bool = option(False, "ids modulo the table's size, so that every id has a row")
     max_table_size: int | None = option(
         None, "most rows of an embedding table, needs hash_indices; none: one for every id", at_least=1
@@ -194,8 +201,9 @@ class TrainingConfig(Section):
     execution: str = option(
         "auto",
         "eager: one operation after the other; compile: kernels compiled for this machine; graph: those, and the whole "
-        "step as one CUDA graph; auto: the fastest there is",
-        choices=("auto", "eager", "compile", "graph"),
+        "step as one CUDA graph; lazy: operations collected and compiled in pieces, on a Gaudi; auto: the fastest, and "
+        "on a Gaudi compile",
+        choices=("auto", "eager", "compile", "graph", "lazy"),
     )
     deterministic: bool = option(
         False, "add up embedding gradients in a fixed order on a GPU too, so that a run can be repeated to the bit"
@@ -208,7 +216,12 @@ class TrainingConfig(Section):
     test_after: float = option(0.0, "no evaluation before this many epochs", at_least=0.0)
     auc_threshold: float | None = option(None, "stop once the validation AUC reaches this", at_least=0.0)
     benchmark_warmup_steps: int = option(0, "first steps that speeds leave out", at_least=0)
-    device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
+    preload_batches: int | None = option(
+        None,
+        "train on the first so many batches again and again, held on the device, so that speeds leave out reading",
+        at_least=1,
+    )
+    device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda", "hpu"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -331,6 +344,25 @@ PRESETS: dict[str, dict[str, Any]] = {
         "warmup_steps": 6400,
         "decay_start_step": 64000,
         "decay_steps": 80000,
+    },
+    # Habana's Medium configuration (HabanaAI/Model-References 4b841ff8, PyTorch/recommendation/dlrm): random rows, to
+    # measure speed with. Its fused Adagrad in lazy mode keeps the learning rate it starts with.
+    "gaudi_medium": {
+        "synthetic_dataset": True,
+        "synthetic_dataset_rows": 1_024_000,
+        "synthetic_dataset_table_sizes": (3_000_000,),
+        "num_numerical_features": 1024,
+        "num_indices_per_lookup": 38,
+        "embedding_dim": 64,
+        "bottom_mlp_sizes": (1024, 1024, 64),
+        "top_mlp_sizes": (*(4096,) * 7, 1),
+        "interaction_op": "cat",
+        "batch_size": 512,
+        "test_batch_size": 512,
+        "optimizer": "adagrad",
+        "lr": 1e-5,
+        "warmup_steps": 0,
+        "print_freq": 500,
     },
 }
 

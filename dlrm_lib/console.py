@@ -18,7 +18,8 @@ def progress_line(event: Any, epochs: int) -> str:
     left = datetime.timedelta(seconds=round((event.steps - event.step) * event.step_time))
     return (
         f"Epoch:[{event.epoch}/{epochs}] [{event.step}/{event.steps}]  eta: {left}  loss: {event.loss:.4f}  "
-        f"step_time: {event.step_time:.6f}  lr: {event.lr:.4f}"
+        f"step_time: {event.step_time:.6f}  lr: {event.lr:{'.4f' if event.lr >= 1e-4 else '.4g'}}"
+        + ("" if event.accuracy is None else f"  accuracy: {event.accuracy:.4f}")
     )
 
 

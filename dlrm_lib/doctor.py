@@ -10,8 +10,10 @@ from pathlib import Path
 
 import torch
 
+from dlrm_lib.devices import hpu
 from dlrm_lib.devices.cpu import bf16_units
 from dlrm_lib.errors import InputError
+from dlrm_lib.gaudi_environment import plugin_is_installed
 from dlrm_lib.kernels.compiler import CannotCompile
 from dlrm_lib.kernels.cpu import CpuKernels
 from dlrm_lib.records import hardware, usable_cores, versions
@@ -85,8 +87,8 @@ def examine(folder: Path = Path()) -> list[Finding]:
         ),
         Finding(
             name="Intel Gaudi",
-            fine=importlib.util.find_spec("habana_frameworks") is not None,
-            found="plugin installed" if importlib.util.find_spec("habana_frameworks") else "none",
+            fine=hpu.is_available(),
+            found="can be used" if hpu.is_available() else "plugin without a card" if plugin_is_installed() else "none",
             needed=False,
             remedy="Not needed: everything here runs on the processor.",
         ),

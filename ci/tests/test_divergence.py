@@ -48,7 +48,8 @@ def new_model(dataset):
 
 def diagnosis_of(model, dataset, **more):
     about = {"what": "What was seen.", "lr": 0.1, "precision": "fp32", "loss_scale": 1.0, "skipped": 0, **more}
-    return diagnose(model, dataset.train.read(0, 100), **about)
+    batch = dataset.train.read(0, 100)
+    return diagnose(model, batch, model.tables.row_ids(batch.categorical), **about)
 
 
 def line(text, start):
@@ -254,6 +255,7 @@ def test_bad_inputs_are_not_blamed_on_a_layer(dataset):
     text = diagnose(
         model,
         Batch(numerical, batch.categorical, batch.label),
+        model.tables.row_ids(batch.categorical),
         what="x",
         lr=0.1,
         precision="fp32",

@@ -83,6 +83,7 @@ def test_every_flag_of_nvidia_is_there_with_its_default(command, capsys, monkeyp
     assert {flag: shown.get(flag) for flag in NVIDIA} == {**NVIDIA, **DIFFERENT}
     ours = {"preset", "device", "precision", "execution", "optimizer", "num_indices_per_lookup", "shuffle_rows"}
     ours |= {"embedding_epsilon", "embedding_decay", "standardise", "deterministic"}
+    ours |= {"preload_batches", "synthetic_dataset_rows", "num_indices_per_lookup_fixed"}
     assert shown.keys() == NVIDIA.keys() | ours
 
 
@@ -197,11 +198,13 @@ BAD = {
     "max_steps": "0",
     "max_table_size": "0",
     "num_indices_per_lookup": "0",
+    "num_indices_per_lookup_fixed": "sometimes",
     "num_numerical_features": "-1",
     "optimizer": "lamb",
     "embedding_decay": "-0.5",
     "embedding_epsilon": "0",
     "precision": "fp8",
+    "preload_batches": "0",
     "print_freq": "0",
     "seed": "-1",
     "self_interaction": "2",
@@ -209,6 +212,7 @@ BAD = {
     "shuffle_rows": "always",
     "standardise": "scaled",
     "synthetic_dataset": "maybe",
+    "synthetic_dataset_rows": "0",
     "synthetic_dataset_table_sizes": "100,0",
     "test_after": "-1",
     "test_batch_size": "1.5",

@@ -257,8 +257,8 @@ def test_random_rows_are_read_as_any(order):
 
 
 def test_bags_and_zipf():
-    uniform = RandomDataset(SPEC, train_rows=5000, indices_per_lookup=4).train.read(0, 5000)
-    zipf = RandomDataset(SPEC, train_rows=5000, indices_per_lookup=4, ids="zipf").train.read(0, 5000)
+    uniform = RandomDataset(SPEC, train_rows=5000, indices_per_lookup=4, fixed=True).train.read(0, 5000)
+    zipf = RandomDataset(SPEC, train_rows=5000, indices_per_lookup=4, fixed=True, ids="zipf").train.read(0, 5000)
     for batch in (uniform, zipf):
         assert batch.categorical.shape == (5000, 3, 4)
         for column, cardinality in enumerate(SPEC.cardinalities):
@@ -271,6 +271,31 @@ def test_bags_and_zipf():
     assert np.bincount(uniform.categorical[:, 1].flatten().numpy()).max() < 300
     with pytest.raises(ValueError, match="uniform or zipf"):
         RandomDataset(SPEC, ids="pareto")
+
+
+@pytest.mark.parametrize("ids", ["uniform", "zipf"])
+def test_bags_of_random_size_hold_different_ids(ids):
+    longest, spec = 9, FeatureSpec(numerical=1, cardinalities=(3, 100_000))
+    settings = {"train_rows": 20_000, "test_rows": 10, "indices_per_lookup": longest, "ids": ids}
+    dataset = RandomDataset(spec, seed=3, **settings)
+    bags = dataset.train.read(0, 20_000).categorical.numpy()
+    for column, cardinality in enumerate(spec.cardinalities):
+        for bag in bags[:500, column]:
+            real = bag[bag < cardinality]
+            assert 1 <= len(real) == len(set(real.tolist()))
+            assert bag.tolist() == sorted(real.tolist()) + [cardinality] * (longest - len(real))
+    # Of 100,000 ids drawn evenly hardly two in a bag are equal: its size is as likely as any other from 1 to 9.
+    if ids == "uniform":
+        sizes = np.bincount((bags[:, 1] < 100_000).sum(1), minlength=longest + 1)
+        assert sizes[0] == 0
+        assert np.abs(sizes[1:] / 20_000 - 1 / 9).max() < 5 * np.sqrt(1 / 9 * 8 / 9 / 20_000)
+    again = RandomDataset(spec, seed=3, **settings)
+    assert np.array_equal(again.train.read(0, 20_000).categorical, bags)
+    assert not np.array_equal(RandomDataset(spec, seed=4, **settings).train.read(0, 20_000).categorical, bags)
+    assert np.array_equal(dataset.train.first(50).read(0, 50).categorical, bags[:50])
+    fixed = RandomDataset(spec, seed=3, **settings, fixed=True)
+    assert (fixed.train.read(0, 20_000).categorical.numpy() < np.array([[3], [100_000]])).all()
+    assert fixed.manifest.hashes != dataset.manifest.hashes
 
 
 def test_the_seed_and_sizes_of_random_rows_are_in_the_manifest():

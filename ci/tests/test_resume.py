@@ -181,6 +181,7 @@ MUST_NOT = {
     "decay_start_step": 6,
     "decay_steps": 9,
     "precision": "fp32",
+    "preload_batches": 2,
     "loss_scale": "dynamic",
     "shuffle_batch_order": True,
     "shuffle_rows": True,

@@ -25,12 +25,12 @@ _WARMUP = 10
 
 def test(arguments: argparse.Namespace) -> None:
     """Tests a trained model on the test split."""
+    config = configuration(arguments)
     from dlrm_lib.devices import pick
 
-    config = configuration(arguments)
     if not arguments.load_checkpoint_path:
         raise InputError("test needs a trained model.", remedy="Name it with --load_checkpoint_path.")
-    dataset, device = opened_dataset(arguments, config), pick(config.training.device)
+    dataset, device = opened_dataset(arguments, config), pick(config.training.device, config.training.execution)
     model, config = loaded_model(arguments, config, dataset, device)
     log = opened_log(arguments)
     log({"what": "test", "device": device.description, "config": as_dict(config)})
@@ -62,12 +62,12 @@ def timed_evaluation(
 
 def inference_benchmark(arguments: argparse.Namespace) -> None:
     """Measures latency and throughput for each batch size."""
+    config = configuration(arguments)
     from dlrm_lib.benchmark import benchmark_inference, endless_batches
     from dlrm_lib.devices import pick
     from dlrm_lib.model import DLRM
 
-    config = configuration(arguments)
-    dataset, device = opened_dataset(arguments, config), pick(config.training.device)
+    dataset, device = opened_dataset(arguments, config), pick(config.training.device, config.training.execution)
     device.seed(config.training.seed)
     if arguments.load_checkpoint_path:
         model, config = loaded_model(arguments, config, dataset, device)

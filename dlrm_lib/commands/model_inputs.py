@@ -87,7 +87,13 @@ def opened_dataset(arguments: argparse.Namespace, config: Config) -> Dataset:
     data, lookups = config.data, config.model.num_indices_per_lookup
     if data.synthetic_dataset:
         spec = FeatureSpec(numerical=data.num_numerical_features, cardinalities=data.synthetic_dataset_table_sizes)
-        return RandomDataset(spec, indices_per_lookup=lookups, seed=config.training.seed)
+        return RandomDataset(
+            spec,
+            train_rows=data.synthetic_dataset_rows,
+            indices_per_lookup=lookups,
+            fixed=data.num_indices_per_lookup_fixed,
+            seed=config.training.seed,
+        )
     dataset = open_dataset(
         arguments.dataset,
         num_numerical_features=data.num_numerical_features,

@@ -31,11 +31,11 @@ def train(arguments: argparse.Namespace) -> None:
     Raises:
         KeyboardInterrupt: Ctrl-C; with ``--save_checkpoint_path`` the training state is written before.
     """
+    config, path = configuration(arguments), checkpoint_path(arguments)
     from dlrm_lib.devices import pick
     from dlrm_lib.training import Evaluation, fit, stop_on_interrupt
 
-    config, path = configuration(arguments), checkpoint_path(arguments)
-    dataset, device = opened_dataset(arguments, config), pick(config.training.device)
+    dataset, device = opened_dataset(arguments, config), pick(config.training.device, config.training.execution)
     model, step, results, config = _start(arguments, config, dataset, device)
     log = opened_log(arguments, append=arguments.resume)
     log({"what": "train", "device": device.description, "step": step.done, "config": as_dict(config)})
@@ -179,7 +179,10 @@ class _Run:
         return {"average_test_throughput": evaluation.rows / seconds}
 
     def _epoch(self, evaluation: Evaluation) -> float:
-        return evaluation.step / self.dataset.train.steps(self.config.training.batch_size)
+        from dlrm_lib.training import training_split
+
+        settings = self.config.training
+        return evaluation.step / training_split(self.dataset, settings, self.device).steps(settings.batch_size)
 
 
 TRAIN = Command(name="train", run=train, help="train a DLRM on an encoded data set", settings=SETTINGS, flags=FLAGS)

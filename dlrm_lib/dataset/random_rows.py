@@ -24,13 +24,23 @@ class RandomSplit(Split):
     The pool takes 64 MiB at most. Batches of consecutive rows are parts of it, not copies: do not write into them.
     """
 
-    def __init__(self, name: str, spec: FeatureSpec, rows: int, indices_per_lookup: int, ids: str, seed: int) -> None:
+    def __init__(
+        self, name: str, spec: FeatureSpec, rows: int, *, indices_per_lookup: int, fixed: bool, ids: str, seed: int
+    ) -> None:
         super().__init__(Path("random rows") / name, name, spec, rows)
-        self.indices_per_lookup, self.ids, self.seed = indices_per_lookup, ids, seed
+        self.indices_per_lookup, self.fixed, self.ids, self.seed = indices_per_lookup, fixed, ids, seed
         self._lock = threading.Lock()
 
     def first(self, rows: int) -> RandomSplit:
-        return type(self)(self.name, self.spec, min(rows, self.rows), self.indices_per_lookup, self.ids, self.seed)
+        return type(self)(
+            self.name,
+            self.spec,
+            min(rows, self.rows),
+            indices_per_lookup=self.indices_per_lookup,
+            fixed=self.fixed,
+            ids=self.ids,
+            seed=self.seed,
+        )
 
     @property
     def label(self) -> np.ndarray:
@@ -60,6 +70,8 @@ class RandomSplit(Split):
                 ids[:, column] = np.minimum(draw.astype(np.int32), cardinality - 1)
             else:
                 ids[:, column] = rng.integers(cardinality, size=(rows, *lookups), dtype=np.int32)
+            if lookups and not self.fixed:
+                _shorten(ids[:, column], cardinality, rng)
         numerical = rng.random((rows, self.spec.numerical), np.float32)
         return numerical, ids, rng.integers(2, size=rows).astype(np.float32)
 
@@ -72,6 +84,19 @@ class RandomSplit(Split):
                 return Batch(*(torch.from_numpy(part[start : start + length]) for part in pool))
             rows = np.arange(rows.start, rows.stop)
         return Batch(*(torch.from_numpy(np.take(part, rows % self.pool_rows, axis=0)) for part in pool))
+
+
+def _shorten(bags: np.ndarray, padding: int, rng: np.random.Generator) -> None:
+    """Leaves 1 to L ids in each bag of int32 [P, L], ascending, and each id once; the rest becomes ``padding``.
+
+    As in Habana's generator, a bag has fewer ids than were drawn for it where some are equal.
+    """
+    length = bags.shape[1]
+    drawn = rng.integers(1, length + 1, size=(len(bags), 1))
+    bags[np.arange(length) >= drawn] = padding
+    bags.sort(axis=1)
+    bags[:, 1:][bags[:, 1:] == bags[:, :-1]] = padding
+    bags.sort(axis=1)
 
 
 class RandomDataset(Dataset):
@@ -89,6 +114,7 @@ class RandomDataset(Dataset):
         validation_rows: int = 0,
         test_rows: int = 100 * 10**6,
         indices_per_lookup: int = 1,
+        fixed: bool = False,
         ids: str = "uniform",
         seed: int = 0,
     ) -> None:
@@ -99,7 +125,9 @@ class RandomDataset(Dataset):
             train_rows: Rows in ``train``.
             validation_rows: Rows in ``validation``.
             test_rows: Rows in ``test``.
-            indices_per_lookup: L, the ids of each feature in each row; above 1, batches hold int32 [B, M, L].
+            indices_per_lookup: L, the most ids of each feature in each row; above 1, batches hold int32 [B, M, L], bags
+                that are padded with the column's cardinality.
+            fixed: Every bag has L ids, which may be equal; else 1 to L different ones.
             ids: ``uniform``, or ``zipf``: id k about as often as 1 / (k + 1), as in click logs.
             seed: Of the values.
         """
@@ -109,9 +137,11 @@ class RandomDataset(Dataset):
         self.spec = spec
         rows = dict(zip(SPLITS, (train_rows, validation_rows, test_rows), strict=True))
         self.train, self.validation, self.test = (
-            RandomSplit(name, spec, rows[name], indices_per_lookup, ids, seed) for name in SPLITS
+            RandomSplit(name, spec, rows[name], indices_per_lookup=indices_per_lookup, fixed=fixed, ids=ids, seed=seed)
+            for name in SPLITS
         )
         config = {"layout": "random", "numerical": spec.numerical, "indices_per_lookup": indices_per_lookup, "ids": ids}
+        config |= {"fixed": fixed} if indices_per_lookup > 1 else {}
         self.manifest = Manifest(
             config=config,
             source=[{"name": "random", "bytes": 0, "sha256": None, "seed": seed}],

@@ -58,12 +58,18 @@ class Device(ABC):
         readers: Threads that read batches and copy them to the device while it works.
         ranks_scores: It sorts scores faster than the host: they stay there until the AUC is known.
         fuses: Its kernels cover a whole step of SGD.
+        coalesces: It wants batches of whole size whose rows are coalesced on the host, so that no shape ever changes.
+        sums_bags: torch's ``embedding_bag`` runs on it.
+        adagrad_keeps_lr: What ``adagrad`` makes never looks at its learning rate again.
     """
 
     torch_device: torch.device
     readers: int
     ranks_scores: bool = False
     fuses = False
+    coalesces = False
+    sums_bags = True
+    adagrad_keeps_lr = False
 
     @property
     @abstractmethod
@@ -73,6 +79,12 @@ class Device(ABC):
     @abstractmethod
     def synchronize(self) -> None:
         """Waits until all work given to the device is done, so that a clock can be read."""
+
+    def mark_step(self) -> None:  # noqa: B027
+        """Where operations are recorded first, has those up to here compiled and run; calls elsewhere run as they are.
+
+        A training step calls it after the backward pass and after the update, an evaluation after each batch.
+        """
 
     @abstractmethod
     def precision(self, name: str) -> str:
@@ -84,7 +96,7 @@ class Device(ABC):
 
     @abstractmethod
     def execution(self, name: str) -> str:
-        """How a step runs here: eager, compile or graph; ``auto`` is the fastest there is.
+        """How a step runs here: eager, compile, graph or lazy; ``auto`` is the fastest there is.
 
         Raises:
             InputError: the device does not have it.
@@ -97,6 +109,14 @@ class Device(ABC):
     def compiled(self, mlp: nn.Module, execution: str) -> Callable[[torch.Tensor], torch.Tensor]:
         """The layers in the form that trains fastest on batches of one size; the same weights."""
         return mlp
+
+    def for_inference(self, mlp: nn.Sequential, execution: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The layers in the form that answers fastest on batches of any size; the same weights."""
+        return mlp
+
+    def adagrad(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """Adagrad for a few large parameters, on a device that ``coalesces``."""
+        return torch.optim.Adagrad(parameters, lr=lr, foreach=False)
 
     def captured(self, function: Callable[[Batch], torch.Tensor]) -> Callable[[Batch], torch.Tensor]:
         """A function of a batch that is recorded and replayed, where a device can: it must not wait for the device."""

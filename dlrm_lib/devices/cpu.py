@@ -73,6 +73,8 @@ class Cpu(Device):
     def execution(self, name: str) -> str:
         if name == "graph":
             raise InputError("CUDA graphs need an NVIDIA GPU.", found="the CPU", remedy="Use --execution auto.")
+        if name == "lazy":
+            raise InputError("Lazy mode needs an Intel Gaudi.", found="the CPU", remedy="Use --execution auto.")
         return "compile" if name == "auto" else name
 
     def kernels(self, execution: str, shape: ModelShape) -> CpuKernels | None:

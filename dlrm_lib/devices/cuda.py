@@ -59,6 +59,8 @@ class Cuda(Device):
         return name
 
     def execution(self, name: str) -> str:
+        if name == "lazy":
+            raise InputError("Lazy mode needs an Intel Gaudi.", found=self.description, remedy="Use --execution auto.")
         return "graph" if name == "auto" else name
 
     def kernels(self, execution: str, shape: ModelShape) -> CudaKernels | None:

@@ -56,7 +56,7 @@ class DLRM(nn.Module):
             with torch.no_grad():
                 self.top[0].weight[:, -1] = 0.0
         # In a tuple, or the module would take compiled layers for more parameters.
-        self._for_training = (self.bottom, self.top)
+        self._for_training = self._for_inference = (self.bottom, self.top)
 
     def use_kernels(self, device: Device, execution: str) -> Kernels | None:
         """Lets the model run on code made for ``device`` from now on, if there is any; returns that code."""
@@ -71,7 +71,9 @@ class DLRM(nn.Module):
         self.tables.kernel = kernels and kernels.lookup
         if dot:
             dot.kernel = kernels and kernels.interact
+        self.tables.sums_bags = device.sums_bags
         self._for_training = tuple(mlp and device.compiled(mlp, execution) for mlp in (self.bottom, self.top))
+        self._for_inference = tuple(mlp and device.for_inference(mlp, execution) for mlp in (self.bottom, self.top))
         return kernels
 
     def forward(self, numerical: torch.Tensor, categorical: torch.Tensor) -> torch.Tensor:
@@ -80,6 +82,6 @@ class DLRM(nn.Module):
 
     def dense(self, numerical: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """The part that autograd sees: float32 [B, N] and embedding rows [B, M, D] → logits [B]."""
-        bottom_mlp, top_mlp = self._for_training if self.training else (self.bottom, self.top)
+        bottom_mlp, top_mlp = self._for_training if self.training else self._for_inference
         bottom = bottom_mlp and bottom_mlp(self.standardise(numerical))
         return top_mlp(self.interaction(bottom, rows)).squeeze(1)

@@ -7,10 +7,48 @@ an update rule (``training/sparse.py``). Nothing ever has the size of the tables
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+
+class TableLayout(NamedTuple):
+    """Where ids have their rows in the buffer of all tables.
+
+    Attributes:
+        cardinalities: int64 [M], ids of each column.
+        sizes: int64 [M], rows of each table.
+        offsets: int64 [M], the row where each table begins.
+        zero_row: With bags, the row of zeros.
+        hash_indices: An id stands for the row ``id % rows of its table``.
+    """
+
+    cardinalities: torch.Tensor
+    sizes: torch.Tensor
+    offsets: torch.Tensor
+    zero_row: int
+    hash_indices: bool
+
+    def to(self, device: torch.device) -> TableLayout:
+        """The same for ids that are on another device."""
+        return type(self)(*(part.to(device) if isinstance(part, torch.Tensor) else part for part in self))
+
+    def table_ids(self, categorical: torch.Tensor) -> torch.Tensor:
+        """Ids within each column → rows within each table, in the same shape and type."""
+        if not self.hash_indices:
+            return categorical
+        sizes = self.sizes.to(categorical.dtype)
+        return categorical % (sizes.unsqueeze(1) if categorical.dim() == 3 else sizes)
+
+    def row_ids(self, categorical: torch.Tensor) -> torch.Tensor:
+        """int32 [B, M] or [B, M, L] ids within each column → int64 rows of the buffer, in the same shape."""
+        shape = (-1, 1) if categorical.dim() == 3 else (-1,)
+        rows = self.table_ids(categorical) + self.offsets.view(shape)
+        if categorical.dim() == 3:
+            rows = rows.masked_fill_(categorical == self.cardinalities.view(shape), self.zero_row)
+        return rows
 
 
 class EmbeddingTables(nn.Module):
@@ -24,7 +62,10 @@ class EmbeddingTables(nn.Module):
         offsets: int64 [M], the row where each table begins.
         kernel: Takes over looking up where code made for the machine does it faster: (weight, ids within each table) →
             rows.
+        sums_bags: torch's ``embedding_bag`` runs where the tables are.
     """
+
+    sums_bags = True
 
     def __init__(
         self,
@@ -62,27 +103,26 @@ class EmbeddingTables(nn.Module):
             return self.kernel(self.weight, self.table_ids(categorical))
         return self.gather(self.row_ids(categorical))
 
+    @property
+    def layout(self) -> TableLayout:
+        """Where ids have their rows in ``weight``."""
+        return TableLayout(self.cardinalities, self.sizes, self.offsets, len(self.weight) - 1, self.hash_indices)
+
     def table_ids(self, categorical: torch.Tensor) -> torch.Tensor:
         """Ids within each column → rows within each table, in the same shape and type."""
-        if not self.hash_indices:
-            return categorical
-        sizes = self.sizes.to(categorical.dtype)
-        return categorical % (sizes.unsqueeze(1) if categorical.dim() == 3 else sizes)
+        return self.layout.table_ids(categorical)
 
     def row_ids(self, categorical: torch.Tensor) -> torch.Tensor:
         """int32 [B, M] or [B, M, L] ids within each column → int64 rows of ``weight``, in the same shape."""
-        shape = (-1, 1) if categorical.dim() == 3 else (-1,)
-        rows = self.table_ids(categorical) + self.offsets.view(shape)
-        if categorical.dim() == 3:
-            rows = rows.masked_fill_(categorical == self.cardinalities.view(shape), len(self.weight) - 1)
-        return rows
+        return self.layout.row_ids(categorical)
 
     def gather(self, row_ids: torch.Tensor) -> torch.Tensor:
         """int64 [B, M] rows of ``weight`` → a float32 copy of them, [B, M, D]; [B, M, L] → their sums, [B, M, D]."""
-        if row_ids.dim() == 3:
+        if row_ids.dim() == 3 and self.sums_bags:
             bags = functional.embedding_bag(row_ids.flatten(0, 1), self.weight, mode="sum")
             return bags.view(*row_ids.shape[:2], self.weight.shape[1])
-        return self.weight.index_select(0, row_ids.flatten()).view(*row_ids.shape, self.weight.shape[1])
+        vectors = self.weight.index_select(0, row_ids.flatten()).view(*row_ids.shape, self.weight.shape[1])
+        return vectors.sum(2) if row_ids.dim() == 3 else vectors
 
     def spread(self, row_ids: torch.Tensor, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """From the gradient of what ``gather`` gave, [B, M, D], to rows int64 [K] and their gradients float32 [K, D].

@@ -1,13 +1,15 @@
 """Training as a generator of events, evaluation, checkpoints, and runs that go on where they were interrupted."""
 
 from dlrm_lib.training.checkpoint import Results, load_checkpoint, load_state, save_checkpoint, save_state, state_path
+from dlrm_lib.training.coalesced import CoalescedStep
 from dlrm_lib.training.evaluation import Evaluation, evaluate, predict
 from dlrm_lib.training.fused import FusedStep, train_step
 from dlrm_lib.training.interruption import stop_on_interrupt
-from dlrm_lib.training.loop import Progress, fit
+from dlrm_lib.training.loop import Progress, fit, training_split
 from dlrm_lib.training.step import TrainStep
 
 __all__ = [
+    "CoalescedStep",
     "Evaluation",
     "FusedStep",
     "Progress",
@@ -23,4 +25,5 @@ __all__ = [
     "state_path",
     "stop_on_interrupt",
     "train_step",
+    "training_split",
 ]

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from dlrm_lib.dataset import Batch
+from dlrm_lib.dataset.coalesce import CoalescedBatch
 from dlrm_lib.model import DLRM
 from dlrm_lib.model.embedding import EmbeddingTables
 
@@ -19,13 +20,22 @@ _HIGH = 10.0  # nats: no sound model loses so much
 
 
 def diagnose(
-    model: DLRM, batch: Batch, *, what: str, lr: float, precision: str, loss_scale: float, skipped: int
+    model: DLRM,
+    batch: Batch | CoalescedBatch,
+    row_ids: torch.Tensor,
+    *,
+    what: str,
+    lr: float,
+    precision: str,
+    loss_scale: float,
+    skipped: int,
 ) -> str:
     """Looks for the cause on the last batch, with the weights as its update left them.
 
     Args:
         model: On the device of ``batch``.
         batch: The last one trained on.
+        row_ids: The rows of the tables that it stands for, int64 [B, M] or [B, M, L].
         what: What was seen: the first line.
         lr: Learning rate of the last step.
         precision: fp32, bf16 or fp16.
@@ -35,7 +45,7 @@ def diagnose(
     Returns:
         Five or six lines for a person.
     """
-    rows = model.tables.gather(model.tables.row_ids(batch.categorical)).detach().requires_grad_()
+    rows = model.tables.gather(row_ids).detach().requires_grad_()
     bad_layer = _first_bad_layer(model, batch.numerical, rows)
     with_weights = [name for name, layer in _layers(model) if list(layer.parameters())]
     bad_weights = [name for name in with_weights if not _is_finite(model.get_submodule(name))]
@@ -101,7 +111,7 @@ def _bad_embedding_rows(tables: EmbeddingTables) -> str | None:
     return f"{len(bad):,} of {len(tables.weight):,} embedding rows ({_columns(columns)})"
 
 
-def _gradient_norms(model: DLRM, batch: Batch, rows: torch.Tensor) -> tuple[float, str]:
+def _gradient_norms(model: DLRM, batch: Batch | CoalescedBatch, rows: torch.Tensor) -> tuple[float, str]:
     """The loss of the batch, and the norm of its gradient by each layer and by the embeddings."""
     named = dict(model.named_parameters())
     loss = functional.binary_cross_entropy_with_logits(model.dense(batch.numerical, rows), batch.label)

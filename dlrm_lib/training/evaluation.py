@@ -64,7 +64,9 @@ def scored(
             for batch in batches:
                 with device.autocast(precision):
                     logit = model(batch.numerical, batch.categorical)
-                yield batch.label, logit.float()
+                logit = logit.float()
+                device.mark_step()
+                yield batch.label, logit
     finally:
         model.train(was_training)
 

@@ -15,6 +15,7 @@ from dlrm_lib.devices import PRECISIONS, Device
 from dlrm_lib.errors import InputError
 from dlrm_lib.model import DLRM
 from dlrm_lib.model.interaction import DotInteraction
+from dlrm_lib.training.coalesced import CoalescedStep
 from dlrm_lib.training.step import TrainStep
 
 
@@ -70,6 +71,8 @@ def train_step(model: DLRM, config: TrainingConfig, device: Device) -> TrainStep
     Raises:
         InputError: the device does not have the precision or execution, or ``graph`` is asked for where it cannot be.
     """
+    if device.coalesces:
+        return CoalescedStep(model, config, device)
     execution, obstacle = device.execution(config.execution), _obstacle(model, config)
     if config.execution == "graph" and obstacle:
         raise InputError(

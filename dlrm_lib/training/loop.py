@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from dlrm_lib.config import TrainingConfig
-from dlrm_lib.dataset import Batch, Dataset, InOrder, Order, ShuffledBatches, ShuffledRows, read_ahead
+from dlrm_lib.dataset import Batch, Dataset, InOrder, Order, ShuffledBatches, ShuffledRows, Split, read_ahead
 from dlrm_lib.devices import Device
 from dlrm_lib.errors import InputError
 from dlrm_lib.model import DLRM
@@ -35,6 +35,8 @@ class Progress:
         steps: Steps in all.
         epoch: The pass over the data that is under way, from 0.
         loss: Mean training loss since the event before, in nats.
+        accuracy: Share of the rows since the event before whose logit was on the side of their label, as it was when
+            they were trained on; None where the step does not count it.
         lr: Learning rate of the last step.
         samples_per_second: Rows trained per second since the event before, reading included, evaluation not.
         step_time: Seconds per step since the event before.
@@ -48,6 +50,7 @@ class Progress:
     steps: int
     epoch: int
     loss: float
+    accuracy: float | None
     lr: float
     samples_per_second: float
     step_time: float
@@ -87,8 +90,9 @@ def fit(
             says where it went wrong and what to do. It comes instead of the event, so that no checkpoint written at
             events is a spoilt one.
     """
-    if not len(dataset.train):
-        raise InputError(f"{dataset.train.folder} has no rows to train on.", remedy="Encode more raw rows.")
+    train = training_split(dataset, config, device)
+    if not len(train):
+        raise InputError(f"{train.folder} has no rows to train on.", remedy="Encode more raw rows.")
     if config.decay_steps and decay_start(config) < config.warmup_steps:
         raise InputError(
             "The decay must not start before the warmup ends.",
@@ -98,14 +102,14 @@ def fit(
     step = step or train_step(model, config, device)
     if isinstance(model.standardise, Standardise) and not model.standardise.rows:
         model.standardise.measure(dataset.train.read(0, MEASURED_ROWS).numerical)
-    per_epoch = dataset.train.steps(config.batch_size)
+    per_epoch = train.steps(config.batch_size)
     steps = min(config.epochs * per_epoch, config.max_steps or config.epochs * per_epoch)
     test_freq = config.test_freq or per_epoch
     model.train()
 
-    since, watch = _Since(device), Watch(model, step)
+    since, watch = _Since(step), Watch(model, step)
     measured_rows, measured_seconds = 0, 0.0
-    with contextlib.closing(_batches(dataset, config, device, step.done)) as batches:
+    with contextlib.closing(_batches(train, config, step)) as batches:
         for batch in itertools.islice(batches, max(0, steps - step.done)):
             lr = learning_rate(step.done, config)
             loss, done = step(batch, lr), step.done
@@ -129,6 +133,7 @@ def fit(
                 steps=steps,
                 epoch=(done - 1) // per_epoch,
                 loss=mean_loss,
+                accuracy=None if step.correct is None else step.correct.item() / since.rows,
                 lr=lr,
                 samples_per_second=since.rows / seconds,
                 step_time=seconds / since.steps,
@@ -155,15 +160,35 @@ def fit(
             since.restart()
 
 
+def training_split(dataset: Dataset, config: TrainingConfig, device: Device) -> Split:
+    """The rows that training passes through: all, or without the last ones that would not fill a batch.
+
+    Raises:
+        InputError: they do not fill one where only whole batches can be trained on.
+    """
+    train = dataset.train
+    if not device.coalesces or not len(train) % config.batch_size:
+        return train
+    if len(train) < config.batch_size:
+        raise InputError(
+            f"{train.folder} does not fill one batch, and {device.description} trains on whole ones.",
+            found=f"{len(train):,} rows, batch_size {config.batch_size:,}",
+            remedy="Lower --batch_size.",
+        )
+    return train.first(len(train) - len(train) % config.batch_size)
+
+
 class _Since:
     """What was trained since the event before: the sum of losses stays on the device, so that no step waits for it."""
 
-    def __init__(self, device: Device) -> None:
-        self.loss = torch.zeros((), device=device.torch_device)
+    def __init__(self, step: TrainStep) -> None:
+        self.step, self.loss = step, torch.zeros((), device=step.device.torch_device)
         self.restart()
 
     def restart(self) -> None:
         self.loss.zero_()
+        if self.step.correct is not None:
+            self.step.correct.zero_()
         self.steps = self.rows = 0
         self.began = time.perf_counter()
 
@@ -172,12 +197,22 @@ class _Since:
         self.steps, self.rows = self.steps + 1, self.rows + rows
 
 
-def _batches(dataset: Dataset, config: TrainingConfig, device: Device, done: int) -> Generator[Batch, None, None]:
-    """The training batches behind the first ``done`` ones of all epochs, each epoch in an order of its own."""
-    first, start = divmod(done, dataset.train.steps(config.batch_size))
+def _batches(train: Split, config: TrainingConfig, step: TrainStep) -> Generator[Batch, None, None]:
+    """The prepared batches behind those that ``step`` has done."""
+    if not config.preload_batches:
+        yield from _all_batches(train, config, step, step.done)
+        return
+    held = list(itertools.islice(_all_batches(train, config, step, 0), config.preload_batches))
+    for number in itertools.count(step.done):
+        yield held[number % len(held)]
+
+
+def _all_batches(train: Split, config: TrainingConfig, step: TrainStep, done: int) -> Generator[Batch, None, None]:
+    """The batches behind the first ``done`` ones of all epochs, each epoch in an order of its own."""
+    first, start = divmod(done, train.steps(config.batch_size))
     for epoch in range(first, config.epochs):
         order = _order(config, epoch)
-        yield from read_ahead(dataset.train, config.batch_size, order, start, put=device.put, workers=device.readers)
+        yield from read_ahead(train, config.batch_size, order, start, put=step.prepare, workers=step.device.readers)
         start = 0
 
 

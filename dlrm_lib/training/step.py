@@ -15,7 +15,7 @@ from dlrm_lib.dataset import Batch
 from dlrm_lib.devices import Device
 from dlrm_lib.model import DLRM
 from dlrm_lib.training.loss_scale import LossScale
-from dlrm_lib.training.sparse import SPARSE_OPTIMIZERS
+from dlrm_lib.training.sparse import SPARSE_OPTIMIZERS, SparseOptimizer
 
 _DENSE_OPTIMIZERS = {
     "sgd": torch.optim.SGD,
@@ -32,7 +32,10 @@ class TrainStep:
         done: Steps done: the position in the data and in the schedule.
         precision: fp32, tf32, bf16 or fp16.
         loss_scale: With fp16; None otherwise.
+        correct: See ``CoalescedStep``; None where it is not counted.
     """
+
+    correct: torch.Tensor | None = None
 
     def __init__(self, model: DLRM, config: TrainingConfig, device: Device) -> None:
         self.model = model
@@ -41,8 +44,8 @@ class TrainStep:
         fp16 = self.precision == "fp16"
         self.loss_scale = LossScale(config.loss_scale, device.torch_device) if fp16 else None
         self.kernels = model.use_kernels(device, config.execution)
-        self.dense_optimizer = _dense_optimizer(config.optimizer, list(model.parameters()))
-        self.sparse_optimizer = SPARSE_OPTIMIZERS[config.optimizer](
+        self.dense_optimizer = self._dense_optimizer(config)
+        self.sparse_optimizer = self._rule(config)(
             model.tables.weight, self.kernels, epsilon=config.embedding_epsilon, decay=config.embedding_decay
         )
         self.done = 0
@@ -52,10 +55,18 @@ class TrainStep:
         """Steps among those done whose gradients overflowed fp16 and which changed nothing."""
         return int(self.loss_scale.skipped) if self.loss_scale else 0
 
+    def prepare(self, batch: Batch) -> tuple:
+        """What a step takes: the batch as it was read, in the device's memory."""
+        return self.device.put(batch)
+
+    def row_ids(self, batch: Batch) -> torch.Tensor:
+        """int64 rows of the tables that a prepared batch stands for, [B, M] or [B, M, L]."""
+        return self.model.tables.row_ids(batch.categorical)
+
     def __call__(self, batch: Batch, lr: float) -> torch.Tensor:
         """Trains on one batch with learning rate ``lr``; returns its mean loss in nats (a float32 scalar)."""
         tables = self.model.tables
-        row_ids = tables.row_ids(batch.categorical)
+        row_ids = self.row_ids(batch)
         rows = tables.gather(row_ids).requires_grad_()
         loss = self._backward(batch, rows)
         self.done += 1
@@ -69,12 +80,15 @@ class TrainStep:
 
     def _backward(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
         """Leaves the gradients of the loss, or of the scaled loss, at the parameters and at ``rows``."""
-        with self.device.autocast(self.precision):
-            logits = self.model.dense(batch.numerical, rows)
-        loss = functional.binary_cross_entropy_with_logits(logits.float(), batch.label)
+        loss = functional.binary_cross_entropy_with_logits(self._logits(batch, rows), batch.label)
         self.dense_optimizer.zero_grad()
         (loss * self.loss_scale.scale if self.loss_scale else loss).backward()
         return loss.detach()
+
+    def _logits(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
+        """float32 [B] with their gradient."""
+        with self.device.autocast(self.precision):
+            return self.model.dense(batch.numerical, rows).float()
 
     def _unscale(self, rows: torch.Tensor) -> bool:
         """Divides all gradients by the loss scale; tells whether they are finite."""
@@ -83,6 +97,23 @@ class TrainStep:
         overflow = ~torch.stack([gradient.isfinite().all() for gradient in gradients]).all()
         self.loss_scale.update(overflow)
         return not overflow
+
+    def _rule(self, config: TrainingConfig) -> type[SparseOptimizer]:
+        """The update rule of the embeddings."""
+        return SPARSE_OPTIMIZERS[config.optimizer]
+
+    def _dense_optimizer(self, config: TrainingConfig) -> torch.optim.Optimizer:
+        """The layers' optimizer, its state there from the start, so that it can be read before the first step."""
+        parameters = list(self.model.parameters())
+        optimizer = _DENSE_OPTIMIZERS[config.optimizer](parameters, lr=0.0, fused=True)
+        if config.optimizer == "adam":
+            for parameter in parameters:
+                optimizer.state[parameter] = {
+                    "step": torch.zeros((), device=parameter.device),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                }
+        return optimizer
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Everything but the model that the next step depends on, by name; the device's tensors are not copied."""
@@ -100,16 +131,3 @@ class TrainStep:
         for name, tensor in self.state_dict().items():
             tensor.copy_(state[name])
         self.done = int(state["done"])
-
-
-def _dense_optimizer(name: str, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """The MLPs' optimizer, its state there from the start, so that it can be read from a file before the first step."""
-    optimizer = _DENSE_OPTIMIZERS[name](parameters, lr=0.0, fused=True)
-    if name == "adam":
-        for parameter in parameters:
-            optimizer.state[parameter] = {
-                "step": torch.zeros((), device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
-    return optimizer

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from dlrm_lib.dataset import Batch
+from dlrm_lib.dataset.coalesce import CoalescedBatch
 from dlrm_lib.errors import TrainingDiverged
 from dlrm_lib.model import DLRM
 from dlrm_lib.training.diagnosis import diagnose
@@ -31,7 +32,7 @@ class Watch:
         self._first_loss: torch.Tensor | None = None
         self._skipped, self._idle = step.skipped, 0
 
-    def see(self, loss: torch.Tensor, batch: Batch, lr: float) -> None:
+    def see(self, loss: torch.Tensor, batch: Batch | CoalescedBatch, lr: float) -> None:
         """Takes note of a step: nothing is computed."""
         self._batch, self._lr = batch, lr
         if self._first_loss is None:
@@ -78,6 +79,7 @@ class Watch:
             diagnose(
                 self.model,
                 self._batch,
+                self.step.row_ids(self._batch),
                 what=what,
                 lr=self._lr,
                 precision=self.step.precision,
