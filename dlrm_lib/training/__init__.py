@@ -3,10 +3,11 @@
 from dlrm_lib.training.checkpoint import Results, load_checkpoint, load_state, save_checkpoint, save_state, state_path
 from dlrm_lib.training.coalesced import CoalescedStep
 from dlrm_lib.training.evaluation import Evaluation, evaluate, predict
-from dlrm_lib.training.fused import FusedStep, train_step
+from dlrm_lib.training.fused import FusedStep
 from dlrm_lib.training.interruption import stop_on_interrupt
 from dlrm_lib.training.loop import Progress, fit, training_split
 from dlrm_lib.training.step import TrainStep
+from dlrm_lib.training.train_step import train_step
 
 __all__ = [
     "CoalescedStep",

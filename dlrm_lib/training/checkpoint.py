@@ -24,9 +24,9 @@ from dlrm_lib.features import FeatureSpec
 from dlrm_lib.manifest import Manifest
 from dlrm_lib.model import DLRM
 from dlrm_lib.training.evaluation import Evaluation
-from dlrm_lib.training.fused import train_step
 from dlrm_lib.training.step import TrainStep
 from dlrm_lib.training.tensor_file import TensorFile, open_tensors, write_tensors
+from dlrm_lib.training.train_step import train_step
 
 _FORMAT = 2
 # A model knows what its inputs mean; a position in the data also needs the same rows in the same order.

@@ -17,9 +17,9 @@ from dlrm_lib.errors import InputError
 from dlrm_lib.model import DLRM
 from dlrm_lib.model.standardise import Standardise
 from dlrm_lib.training.evaluation import Evaluation, evaluate
-from dlrm_lib.training.fused import train_step
 from dlrm_lib.training.schedule import decay_start, learning_rate
 from dlrm_lib.training.step import TrainStep
+from dlrm_lib.training.train_step import train_step
 from dlrm_lib.training.watch import Watch
 
 # From so many training rows a model learns what its numbers are like, if it is to standardise them.

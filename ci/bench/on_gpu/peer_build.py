@@ -11,13 +11,13 @@ PyTorch/Recommendation/DLRM is from 2024, is copied to a folder, and what is mis
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
 
 import torch
+from bench.on_gpu.toolkit import tool
 
 from dlrm_lib.errors import InputError
 
@@ -106,14 +106,7 @@ def compile_command(
     Raises:
         InputError: there is no nvcc.
     """
-    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
-    nvcc = shutil.which("nvcc") or shutil.which("nvcc", path=f"{home}/bin")
-    if not nvcc:
-        raise InputError(
-            "NVIDIA's trainer must be compiled, and there is no nvcc.",
-            found=f"neither on PATH nor in {home}/bin",
-            remedy="Install NVIDIA's CUDA toolkit; CUDA_HOME names its folder.",
-        )
+    nvcc = tool("nvcc", "NVIDIA's trainer must be compiled, and there is no nvcc.")
     library = torch_folder or Path(torch.__file__).parent
     # CUDA's libraries come with torch as packages, and their headers in these.
     headers = [library / "include", library / "include/torch/csrc/api/include", sysconfig.get_path("include")]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.on_gpu.card import Card
 from bench.on_gpu.report import Part, Report
+from bench.on_gpu.toolkit import tool
 
-from dlrm_lib.errors import InputError
 from dlrm_lib.model.interaction import DotInteraction
 
 # Tables below, at and above what kernels treat as small; lengths that are no power of two; batches around a block.
@@ -83,15 +82,7 @@ def sanitizer() -> str:
     Raises:
         InputError: it is not here.
     """
-    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
-    found = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path=f"{home}/bin")
-    if not found:
-        raise InputError(
-            "compute-sanitizer is not installed here.",
-            found=f"neither on PATH nor in {home}/bin",
-            remedy="It comes with NVIDIA's CUDA toolkit; CUDA_HOME names the toolkit's folder.",
-        )
-    return found
+    return tool("compute-sanitizer", "compute-sanitizer is not installed here.")
 
 
 def watched(card: Card, report: Report, tool: str, *, atomics: bool) -> None:
