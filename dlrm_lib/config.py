@@ -118,7 +118,7 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """The network. Layer sizes exclude the input, which follows from the data and the interaction."""
 
-    embedding_dim: int = option(16, "length of each embedding vector", at_least=1)
+    embedding_dim: int = option(16, "length of each embedding vector", at_least=1, usual=(4, 8, 16, 32, 64, 128))
     bottom_mlp_sizes: tuple[int, ...] = option(
         (64, 32, 16), "layers for numerical features; the last is embedding_dim", at_least=1
     )
@@ -164,9 +164,11 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """How the network is trained and tested."""
 
-    batch_size: int = option(2048, "training rows per step", at_least=1)
+    batch_size: int = option(
+        2048, "training rows per step", at_least=1, usual=tuple(2**power for power in range(6, 17))
+    )
     test_batch_size: int = option(32768, "rows per evaluation batch", at_least=1)
-    epochs: int = option(1, "passes over the training rows", at_least=0)
+    epochs: int = option(1, "passes over the training rows", at_least=0, usual=(1, 2, 3, 4, 5, 6, 8, 10))
     max_steps: int | None = option(None, "stop after this many steps", at_least=1)
     optimizer: str = option(
         "sgd",
@@ -178,18 +180,30 @@ class TrainingConfig(Section):
         "added to the root that divides an embedding row's step (not SGD): the larger, the smaller the steps of rare "
         "rows; none: 1e-10 for Adagrad, 1e-8 for Adam",
         above=0,
+        usual=(1e-8, 1e-2),
     )
     embedding_decay: float = option(
         0.0,
         "with Adam, before its step an embedding row shrinks by lr * embedding_decay * (steps since it was last "
         "seen)^2, by half at most: rare rows stay small",
         at_least=0.0,
+        usual=(0.01, 10.0),
     )
-    lr: float = option(1.0, "peak learning rate", at_least=0.0)
+    lr: float = option(1.0, "peak learning rate", at_least=0.0, usual=(1e-3, 10.0))
     warmup_factor: int = option(0, "warmup starts at 1 - 1/2^warmup_factor of the peak: 0 starts at zero", at_least=0)
-    warmup_steps: int = option(100, "steps of linear warmup", at_least=0)
-    decay_start_step: int | None = option(None, "first step of the decay; none: right after the warmup", at_least=0)
-    decay_steps: int = option(0, "steps of quadratic decay to zero; 0: no decay", at_least=0)
+    warmup_steps: int = option(100, "steps of linear warmup", at_least=0, usual=(0, 10, 20, 50, 100, 200, 500, 1000))
+    decay_start_step: int | None = option(
+        None,
+        "first step of the decay; none: right after the warmup",
+        at_least=0,
+        usual=(0, 20, 50, 100, 200, 500, 1000, 2000),
+    )
+    decay_steps: int = option(
+        0,
+        "steps of quadratic decay to zero; 0: no decay",
+        at_least=0,
+        usual=(0, 100, 200, 500, 1000, 2000, 5000, 10_000),
+    )
     precision: str = option(
         "auto",
         "numbers of the MLPs and the interaction (embeddings stay fp32); auto: the device's own choice",
@@ -201,8 +215,8 @@ class TrainingConfig(Section):
     execution: str = option(
         "auto",
         "eager: one operation after the other; compile: kernels compiled for this machine; graph: those, and the whole "
-        "step as one CUDA graph; lazy: operations collected and compiled in pieces, on a Gaudi; auto: the fastest, and "
-        "on a Gaudi compile",
+        "step as one CUDA graph; lazy: operations collected and compiled in pieces, on a Gaudi, and eager on the CPU; "
+        "auto: the fastest, and on a Gaudi compile",
         choices=("auto", "eager", "compile", "graph", "lazy"),
     )
     deterministic: bool = option(
@@ -230,6 +244,12 @@ class TrainingConfig(Section):
                 "--shuffle_rows and --shuffle_batch_order exclude each other.",
                 found="both",
                 remedy="Rows in a random order need no random order of the batches: leave one out.",
+            )
+        if self.decay_steps and self.decay_start_step is not None and self.decay_start_step < self.warmup_steps:
+            raise InputError(
+                "The decay must not start before the warmup ends.",
+                found=f"decay_start_step {self.decay_start_step}, warmup_steps {self.warmup_steps}",
+                remedy="Raise --decay_start_step or lower --warmup_steps.",
             )
 
 

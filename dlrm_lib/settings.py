@@ -19,6 +19,7 @@ def option(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
+    usual: tuple[float, ...] | None = None,
 ):
     """A field with what a person needs to set it: a sentence, and either its choices or its range.
 
@@ -31,9 +32,12 @@ def option(
         above: All numbers are greater.
         at_most: Greatest number.
         below: All numbers are smaller.
+        usual: What is worth trying, which sliders and searches offer: of a whole number these values, ascending; of
+            another number all from the first to the second, on a logarithmic scale.
     """
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "words": words, **limits})
+    meta = {"help": help, "choices": choices, "words": words, "usual": usual, **limits}
+    return dataclasses.field(default=default, metadata=meta)
 
 
 def as_text(value: Any) -> str:
@@ -51,7 +55,8 @@ _LIMITS = {
 }
 
 
-def _check(f: dataclasses.Field, value: Any) -> None:
+def check(f: dataclasses.Field, value: Any) -> None:
+    """Raises InputError where a value of the field's type is not among its choices or in its range."""
     meta = f.metadata
     bad = None
     if meta["choices"] and value not in meta["choices"]:
@@ -73,7 +78,7 @@ class Section:
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
-            _check(f, getattr(self, f.name))
+            check(f, getattr(self, f.name))
 
 
 def parse(f: dataclasses.Field, value: Any) -> Any:

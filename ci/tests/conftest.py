@@ -7,9 +7,13 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from browser import Lab
+    from lab_server import LabServer
 
 # Before torch and numba are imported, here and in the processes that tests start: small machines, equal results.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
@@ -33,6 +37,34 @@ def real_rows() -> Path:
     if not folder:
         pytest.skip("DLRM_REAL_ROWS names no folder of real Criteo rows")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def lab_server(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
+    """A JupyterLab on copies of the notebooks, at preset smoke; what they build is kept for the tests that follow."""
+    from browser import require
+    from lab_server import LabServer
+
+    require()
+    with LabServer(tmp_path_factory.mktemp("lab"), checkout, {"preset": "smoke"}) as server:
+        yield server
+
+
+@pytest.fixture
+def lab(lab_server: LabServer, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A browser on it, which fails the test at its end if anything was complained about (see ``browser.Lab``)."""
+    from browser import Lab, make_pictures
+
+    with Lab(lab_server, make_pictures(), last=request.node.name) as lab:
+        yield lab
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a browser is slow."""
+    for item in items:
+        if "lab_server" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from encoded import random_dataset
 from fake_plugin import FAKE_HABANA, fake_plugin
 from test_coalesced import BAGS, MODEL, bags
 
@@ -205,9 +206,10 @@ def test_precisions_and_what_is_refused(plugin):
         device.execution("graph")
 
 
-def test_lazy_mode_is_for_gaudi_alone(monkeypatch):
-    with pytest.raises(InputError, match=r"Lazy mode needs an Intel Gaudi[\s\S]*found: the CPU"):
-        pick("cpu").execution("lazy")
+def test_on_a_processor_lazy_mode_is_eager():
+    assert pick("cpu").execution("lazy") == "eager"
+    (_, _, lazy), (_, _, eager) = (trained(pick("cpu"), execution=name) for name in ("lazy", "eager"))
+    assert lazy == eager
 
 
 def test_lazy_steps_mark_after_backward_and_after_the_update(plugin):
@@ -348,6 +350,19 @@ def test_the_preset_trains_on_a_processor(tmp_path, capsys):
         (5, None),
     ]
     assert "average training throughput" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("preset", ["smoke", "laptop"])
+def test_presets_made_for_adam_train_with_adagrad(plugin, monkeypatch, tmp_path, preset):
+    monkeypatch.setattr(torch, "compile", lambda module, **settings: module)
+    dataset = random_dataset(tmp_path / "encoded", rows=(1024, 200, 200))
+    line = ["train", f"--preset={preset}", "--optimizer=adagrad", f"--dataset={dataset.folder}", "--batch_size=256"]
+    ends = []
+    for device in ("hpu", "cpu"):
+        where = [f"--device={device}", "--precision=fp32", f"--log_path={device}.json", "--epochs=2"]
+        assert main([*line, *where]) == 0
+        ends.append(json.loads((tmp_path / f"{device}.json").read_text().splitlines()[-1])["last_auc"])
+    assert ends[0] == pytest.approx(ends[1], abs=1e-4)
 
 
 def test_bags_of_one_size_are_a_flag(tmp_path):

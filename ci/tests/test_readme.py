@@ -29,6 +29,7 @@ PROVED_ELSEWHERE = {
     "cd ": "continuous integration starts in a fresh clone",
     "./ci/lab": "test_set_up.py opens it",
     ".venv/bin/pre-commit": "test_project.py runs what the hooks run",
+    "python -m dlrm_lib train --preset gaudi_medium --device hpu": "test_habana_flags.py runs it on a processor",
 }
 
 
@@ -45,6 +46,16 @@ def test_every_readme_command_is_run_by_something(checkout):
     assert not re.search(r"^```(bash|shell|console)", (checkout / "README.md").read_text(), flags=re.MULTILINE)
     for command in commands:
         assert any(command.startswith(known) for known in (*SMALLER, *PROVED_ELSEWHERE)), command
+
+
+def test_every_link_of_the_readme_leads_somewhere(checkout):
+    text = (checkout / "README.md").read_text(encoding="utf-8")
+    headings = {re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in re.findall(r"^#+ (.*)$", text, re.M)}
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert len(links) > 10
+    for link in links:
+        path, _, heading = link.partition("#")
+        assert (checkout / path).exists() if path else heading in headings, link
 
 
 @pytest.mark.slow

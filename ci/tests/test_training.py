@@ -14,7 +14,7 @@ from dlrm_lib.config import Config, TrainingConfig
 from dlrm_lib.devices import pick
 from dlrm_lib.errors import InputError
 from dlrm_lib.model import DLRM
-from dlrm_lib.training import Evaluation, Progress, evaluate, fit, predict
+from dlrm_lib.training import Evaluation, Progress, evaluate, fit, predict, steps_in_all, train_step
 from dlrm_lib.training.evaluation import judge
 from dlrm_lib.training.schedule import learning_rate
 
@@ -129,6 +129,16 @@ def test_the_same_seed_gives_the_same_numbers_and_another_does_not(dataset):
     assert not torch.equal(first.tables.weight, other.tables.weight)
 
 
+@pytest.mark.parametrize(
+    "overrides", [{}, {"epochs": 3}, {"epochs": 0}, {"epochs": 3, "max_steps": 20}, {"max_steps": 50}]
+)
+def test_the_steps_in_all_are_known_before(dataset, overrides):
+    _, events = train(dataset, **overrides)
+    known = steps_in_all(dataset.train, CONFIG.override(**overrides).training)
+    assert {e.steps for e in events if isinstance(e, Progress)} == ({known} if known else set())
+    assert not events or events[-1].step == known
+
+
 def test_training_stops_early(dataset):
     _, events = train(dataset, max_steps=5)
     assert [e.step for e in events if isinstance(e, Progress)] == [3, 5]
@@ -139,6 +149,34 @@ def test_training_stops_early(dataset):
     loop = fit(model, dataset, CONFIG.training, pick("cpu"))
     next(loop)
     loop.close()
+
+
+def test_abandoning_training_leaves_out_the_evaluation(dataset):
+    model, asked = new_model(dataset), []
+
+    def abandon():
+        asked.append(step.done)
+        return step.done == 8  # where an evaluation is due
+
+    config = CONFIG.override(test_freq=4, test_batch_size=100).training
+    step = train_step(model, config, pick("cpu"))
+    events = list(fit(model, dataset, config, pick("cpu"), step, abandon=abandon))
+    assert [e.step for e in events if isinstance(e, Progress)] == [3, 4, 6, 8]
+    assert [e.step for e in events if isinstance(e, Evaluation)] == [4]
+    assert asked == [1, 2, 3, *[4] * 6, 5, 6, 7, 8]  # behind step 4, and behind each of five batches of its evaluation
+
+
+def test_abandoning_an_evaluation_ends_training_amid_it(dataset):
+    model, answers, threads = new_model(dataset), iter([False] * 5 + [True]), threading.active_count()
+    device = pick("cpu")
+    device.readers = 1
+    settings = CONFIG.override(test_freq=4, test_batch_size=100).training
+    loop = fit(model, dataset, settings, device, abandon=lambda: next(answers))
+    assert [(type(e), e.step) for e in loop] == [(Progress, 3), (Progress, 4)]
+    assert next(answers, None) is None, "asked once it has said yes"
+    assert model.training
+    assert threading.active_count() == threads
+    assert evaluate(model, dataset.test, batch_size=100, device=device, step=0, abandon=lambda: True) is None
 
 
 def test_evaluation_equals_sklearn(dataset):

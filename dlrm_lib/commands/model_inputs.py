@@ -81,30 +81,17 @@ def opened_dataset(arguments: argparse.Namespace, config: Config) -> Dataset:
     Raises:
         InputError: no data set, or one that does not fit what the flags say of it.
     """
-    from dlrm_lib.dataset import RandomDataset, open_dataset
-    from dlrm_lib.features import FeatureSpec
+    from dlrm_lib.dataset import open_dataset, random_dataset, refuse_bags
 
-    data, lookups = config.data, config.model.num_indices_per_lookup
+    data = config.data
     if data.synthetic_dataset:
-        spec = FeatureSpec(numerical=data.num_numerical_features, cardinalities=data.synthetic_dataset_table_sizes)
-        return RandomDataset(
-            spec,
-            train_rows=data.synthetic_dataset_rows,
-            indices_per_lookup=lookups,
-            fixed=data.num_indices_per_lookup_fixed,
-            seed=config.training.seed,
-        )
+        return random_dataset(config)
     dataset = open_dataset(
         arguments.dataset,
         num_numerical_features=data.num_numerical_features,
         dataset_subset=data.dataset_subset,
     )
-    if lookups > 1:
-        raise InputError(
-            "--num_indices_per_lookup needs --synthetic_dataset: a data set has one id per feature and row.",
-            found=lookups,
-            remedy="Leave it out, or add --synthetic_dataset.",
-        )
+    refuse_bags(config)
     if arguments.num_numerical_features is not None and data.num_numerical_features != dataset.spec.numerical:
         raise InputError(
             f"{arguments.dataset} has another number of numerical columns than --num_numerical_features says.",

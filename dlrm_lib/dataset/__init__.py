@@ -2,7 +2,7 @@
 
 from dlrm_lib.dataset.batch import Batch
 from dlrm_lib.dataset.encoded import EncodedDataset
-from dlrm_lib.dataset.opening import open_dataset
+from dlrm_lib.dataset.opening import open_dataset, random_dataset, refuse_bags, subset
 from dlrm_lib.dataset.order import InOrder, Order, ShuffledBatches, ShuffledRows
 from dlrm_lib.dataset.random_rows import RandomDataset
 from dlrm_lib.dataset.read_ahead import read_ahead
@@ -21,5 +21,8 @@ __all__ = [
     "ShuffledRows",
     "Split",
     "open_dataset",
+    "random_dataset",
     "read_ahead",
+    "refuse_bags",
+    "subset",
 ]

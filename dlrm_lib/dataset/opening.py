@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
+from dlrm_lib.config import Config
 from dlrm_lib.dataset.encoded import EncodedDataset
+from dlrm_lib.dataset.random_rows import RandomDataset
 from dlrm_lib.dataset.record_layout import SIZES, RecordDataset
 from dlrm_lib.dataset.split import Dataset
 from dlrm_lib.errors import InputError
+from dlrm_lib.features import FeatureSpec
 from dlrm_lib.manifest import MANIFEST
 
 
@@ -37,6 +41,35 @@ def open_dataset(
         dataset = RecordDataset(folder, numerical=num_numerical_features)
     else:
         dataset = EncodedDataset(folder)
-    if dataset_subset is not None:
-        dataset.train = dataset.train.first(math.ceil(len(dataset.train) * dataset_subset))
-    return dataset
+    return subset(dataset, dataset_subset)
+
+
+def subset(dataset: Dataset, share: float | None) -> Dataset:
+    """The data set with this share of its training rows only, the first ones; None: with all of them."""
+    if share is None:
+        return dataset
+    part = copy.copy(dataset)
+    part.train = dataset.train.first(math.ceil(len(dataset.train) * share))
+    return part
+
+
+def random_dataset(config: Config) -> RandomDataset:
+    """The random rows that ``synthetic_dataset`` asks for."""
+    data = config.data
+    return RandomDataset(
+        FeatureSpec(numerical=data.num_numerical_features, cardinalities=data.synthetic_dataset_table_sizes),
+        train_rows=data.synthetic_dataset_rows,
+        indices_per_lookup=config.model.num_indices_per_lookup,
+        fixed=data.num_indices_per_lookup_fixed,
+        seed=config.training.seed,
+    )
+
+
+def refuse_bags(config: Config) -> None:
+    """Raises InputError where a configuration wants more ids per feature than a data set has."""
+    if config.model.num_indices_per_lookup > 1:
+        raise InputError(
+            "--num_indices_per_lookup needs --synthetic_dataset: a data set has one id per feature and row.",
+            found=config.model.num_indices_per_lookup,
+            remedy="Leave it out, or add --synthetic_dataset.",
+        )

@@ -80,6 +80,10 @@ class Device(ABC):
     def synchronize(self) -> None:
         """Waits until all work given to the device is done, so that a clock can be read."""
 
+    def free_memory(self) -> int | None:
+        """Bytes that new tensors can take now; None where nobody says."""
+        return None
+
     def mark_step(self) -> None:  # noqa: B027
         """Where operations are recorded first, has those up to here compiled and run; calls elsewhere run as they are.
 

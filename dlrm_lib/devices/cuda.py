@@ -44,6 +44,9 @@ class Cuda(Device):
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.torch_device)
 
+    def free_memory(self) -> int:
+        return torch.cuda.mem_get_info(self.torch_device)[0]
+
     def precision(self, name: str) -> str:
         """As every device's; from now on fp32 products are made from TF32 inputs if, and only if, it is tf32."""
         if name == "auto":

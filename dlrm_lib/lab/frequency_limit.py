@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
-from matplotlib.image import imsave
 
+from dlrm_lib.lab.picture import explorer
 from dlrm_lib.plots.preprocessing import limit_cost, mark_limit
 
 if TYPE_CHECKING:
@@ -31,27 +30,12 @@ def frequency_limit(
     figure = limit_cost(limits, coverage, rows, limit)
     if headless:
         return figure
-    from ipywidgets import Image, Layout, SelectionSlider, VBox
+    from ipywidgets import Layout, SelectionSlider
 
     options = [(f"{at:,}", at) for at in limits]
     slider = SelectionSlider(options=options, value=limit, description="limit", layout=Layout(width="36rem"))
-    picture = Image(format="png", layout=Layout(max_width="100%", object_fit="contain"))
 
-    # Axes and curves are drawn once. Moving the slider puts that picture back and draws only the marks anew.
-    canvas = FigureCanvasAgg(figure)
-    for mark in mark_limit(figure, limits, coverage, rows, slider.value):
-        mark.set_visible(False)
-    canvas.draw()
-    background = canvas.copy_from_bbox(figure.bbox)
+    def draw(limit: int) -> tuple[Figure, list[Artist]]:
+        return figure, mark_limit(figure, limits, coverage, rows, limit)
 
-    def draw(_: object = None) -> None:
-        canvas.restore_region(background)
-        for mark in mark_limit(figure, limits, coverage, rows, slider.value):
-            mark.axes.draw_artist(mark)
-        png = io.BytesIO()
-        imsave(png, canvas.buffer_rgba(), format="png", pil_kwargs={"compress_level": 1})
-        picture.value = png.getvalue()
-
-    slider.observe(draw, "value")
-    draw()
-    return VBox([slider, picture])
+    return explorer([slider], draw)

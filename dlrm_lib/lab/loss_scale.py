@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from dlrm_lib.number_formats import FORMATS, FP16
+from dlrm_lib.lab.picture import explorer
+from dlrm_lib.number_formats import FORMATS, FP16, NumberFormat
 from dlrm_lib.plots.precision import gradient_ranges
 
 if TYPE_CHECKING:
@@ -26,19 +27,13 @@ def loss_scale(gradients: Mapping[str, torch.Tensor], scale: float = 1.0, *, hea
     """
     if headless:
         return gradient_ranges(gradients, FP16, [scale])
-    from ipywidgets import Dropdown, Image, Layout, SelectionSlider, VBox
+    from ipywidgets import Dropdown, Layout, SelectionSlider
 
     options = [(f"{2**power:,}", 2.0**power) for power in range(31)]
     slider = SelectionSlider(options=options, value=scale, description="loss scale", layout=Layout(width="36rem"))
     menu = Dropdown(options=[(f.name, f) for f in FORMATS], value=FP16, description="kept in")
-    picture = Image(format="png", layout=Layout(max_width="100%", object_fit="contain"))
 
-    def draw(_: object = None) -> None:
-        png = io.BytesIO()
-        gradient_ranges(gradients, menu.value, [slider.value]).savefig(png, format="png", dpi="figure")
-        picture.value = png.getvalue()
+    def draw(scale: float, held_in: NumberFormat) -> tuple[Figure, list[Artist]]:
+        return gradient_ranges(gradients, held_in, [scale]), []
 
-    slider.observe(draw, "value")
-    menu.observe(draw, "value")
-    draw()
-    return VBox([slider, menu, picture])
+    return explorer([slider, menu], draw)

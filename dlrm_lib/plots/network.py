@@ -130,28 +130,6 @@ def shapes(block: str, tensors: Mapping[str, tuple[str, Sequence[int]]]) -> Figu
     return figure
 
 
-def interaction_matrix(products: np.ndarray) -> Figure:
-    """One row's dot products [F, F], the strict lower triangle in colour, what is left out in grey."""
-    vectors = len(products)
-    kept = vectors * (vectors - 1) // 2
-    title = f"Each pair once: the {kept} products below the diagonal"
-    figure, ax = axes(title, "vector j", "vector i", size=(7.0, 5.4))
-    below = np.tril(np.ones_like(products, bool), -1)
-    # A few pairs are far larger than the rest: they get the end of the scale, so that the others can be told apart.
-    limit = np.quantile(np.abs(products[below]), 0.95)
-    ax.imshow(0.85 - 0.2 * np.eye(vectors), cmap="Greys_r", vmin=0, vmax=1)
-    image = ax.imshow(np.where(below, products, np.nan), cmap="PuOr", vmin=-limit, vmax=limit)
-    ax.text(vectors * 0.72, vectors * 0.2, "the same products\nagain: j·i = i·j", ha="center", color=INK)
-    ax.text(vectors * 0.72, vectors * 0.45, "diagonal: each\nvector with itself", ha="center", color=INK)
-    names = ["numbers"] + [f"C{j}" for j in range(1, vectors)]
-    ticks = range(0, vectors, 2)
-    ax.set_xticks(ticks, [names[i] for i in ticks], rotation=90, fontsize=8)
-    ax.set_yticks(ticks, [names[i] for i in ticks], fontsize=8)
-    ax.grid(False)
-    figure.colorbar(image, ax=ax, label="dot product", shrink=0.8, extend="both")
-    return figure
-
-
 def spread_through_layers(layers: Sequence[str], spread: Mapping[str, Sequence[float]]) -> Figure:
     """How much the rows of a batch differ after each layer, for several scales of the weights.
 

@@ -84,11 +84,10 @@ def gradient_ranges(gradients: Mapping[str, torch.Tensor], held_in: NumberFormat
                 "infinite": ~rounded.isfinite(),
             }
             label = ", ".join(f"{share.double().mean():.1%} {kind}" for kind, share in shares.items())
-            weights = np.full(len(values), 1 / max(len(values), 1))
             edges = np.arange(_SPAN[0], _SPAN[1] + 1)
-            ax.hist(
-                scaled.abs().log2().numpy(), edges, weights=weights, color=color, alpha=0.6, label=f"{name}: {label}"
-            )
+            counts, _ = np.histogram(scaled.abs().log2().numpy(), edges)
+            heights = counts / max(len(values), 1)
+            ax.stairs(heights, edges, fill=True, color=color, alpha=0.6, label=f"{name}: {label}")
         ax.set(xlim=_SPAN, ylabel="share")
         ax.legend(loc="upper left", fontsize=8.5)
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))

@@ -49,9 +49,11 @@ def learning_curves(progress: Sequence[Any], evaluations: Sequence[Any], levels:
     return figure
 
 
-def schedules(rates: Mapping[str, Sequence[float]]) -> Figure:
-    """Named learning rates over all steps, the first one drawn in front."""
+def schedules(rates: Mapping[str, Sequence[float]], note: str | None = None) -> Figure:
+    """Named learning rates over all steps, the first one drawn in front; below them a sentence, or room for one."""
     figure, ax = axes("The learning rate of every step", "training step", "learning rate")
+    if note is not None:
+        figure.supxlabel(note or " ", color=ORANGE, fontsize=10)
     for at, ((name, curve), color) in enumerate(zip(rates.items(), _SERIES, strict=False)):
         ax.plot(curve, color=color, label=name, zorder=3 - at / 10, linewidth=1.4 if at else 2.4)
     ax.set_ylim(bottom=0)

@@ -35,7 +35,7 @@ class CoalescedStep(TrainStep):
     def __init__(self, model: DLRM, config: TrainingConfig, device: Device) -> None:
         """
         Raises:
-            InputError: another optimizer, decaying embeddings, or a schedule where the optimizer keeps its first rate.
+            InputError: another optimizer, or a schedule where the optimizer keeps its first rate.
         """
         _refuse_what_is_not_there(config, device)
         super().__init__(model, config, device)
@@ -114,12 +114,6 @@ def _refuse_what_is_not_there(config: TrainingConfig, device: Device) -> None:
             f"--optimizer {config.optimizer} is not there on {device.description}.",
             found=config.optimizer,
             remedy=f"Use one of: {', '.join(_RULES)}.",
-        )
-    if config.embedding_decay:
-        raise InputError(
-            f"--embedding_decay is not there on {device.description}.",
-            found=f"{config.embedding_decay:g}",
-            remedy="Add --embedding_decay 0.",
         )
     constant = config.warmup_steps <= 1 and not config.decay_steps
     if device.adagrad_keeps_lr and config.optimizer != "sgd" and not constant:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,9 +85,18 @@ def predict(model: DLRM, split: Split, *, batch_size: int, device: Device, preci
 
 
 def evaluate(
-    model: DLRM, split: Split, *, batch_size: int, device: Device, step: int, precision: str = "fp32"
-) -> Evaluation:
+    model: DLRM,
+    split: Split,
+    *,
+    batch_size: int,
+    device: Device,
+    step: int,
+    precision: str = "fp32",
+    abandon: Callable[[], bool] = lambda: False,
+) -> Evaluation | None:
     """What the model is worth on a split, in bounded memory however many rows it has.
+
+    ``abandon`` is asked after each batch; once it says True there is no evaluation, and None is returned.
 
     Raises:
         InputError: the split is empty, or has bad values.
@@ -99,8 +108,12 @@ def evaluate(
     on_device = device.ranks_scores and rows <= EXACT_ROWS_ON_DEVICE
     scores = DeviceScores(rows, device.torch_device) if on_device else _HostScores(rows)
     try:
-        for label, logit in scored(model, split, batch_size=batch_size, device=device, precision=precision):
-            scores.update(label, logit)
+        batches = scored(model, split, batch_size=batch_size, device=device, precision=precision)
+        with contextlib.closing(batches):
+            for label, logit in batches:
+                scores.update(label, logit)
+                if abandon():
+                    return None
         totals, area, error = scores.result()
     except NotANumber as bad:
         raise _diverged(split, bad.row) from None

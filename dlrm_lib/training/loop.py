@@ -17,7 +17,7 @@ from dlrm_lib.errors import InputError
 from dlrm_lib.model import DLRM
 from dlrm_lib.model.standardise import Standardise
 from dlrm_lib.training.evaluation import Evaluation, evaluate
-from dlrm_lib.training.schedule import decay_start, learning_rate
+from dlrm_lib.training.schedule import learning_rate
 from dlrm_lib.training.step import TrainStep
 from dlrm_lib.training.train_step import train_step
 from dlrm_lib.training.watch import Watch
@@ -67,6 +67,7 @@ def fit(
     step: TrainStep | None = None,
     *,
     stop: Callable[[], bool] = lambda: False,
+    abandon: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress | Evaluation]:
     """Trains ``model`` in place, having measured its numbers if it standardises them and nobody has.
 
@@ -83,9 +84,11 @@ def fit(
             been interrupted; ``load_state`` gives it back.
         stop: Asked after each step. True ends the training there: with ``Progress``, and with ``Evaluation`` only if
             there is one at this step anyway.
+        abandon: Asked after each step and after each batch of an evaluation. True ends the training there without an
+            evaluation, or amid it: for people, who do not wait for what they no longer want.
 
     Raises:
-        InputError: no training rows, a warmup longer than ``decay_start_step``, or bad values in the data.
+        InputError: no training rows, or bad values in the data.
         TrainingDiverged: the loss or a weight is no longer finite, the loss runs away, or all steps are skipped; it
             says where it went wrong and what to do. It comes instead of the event, so that no checkpoint written at
             events is a spoilt one.
@@ -93,17 +96,10 @@ def fit(
     train = training_split(dataset, config, device)
     if not len(train):
         raise InputError(f"{train.folder} has no rows to train on.", remedy="Encode more raw rows.")
-    if config.decay_steps and decay_start(config) < config.warmup_steps:
-        raise InputError(
-            "The decay must not start before the warmup ends.",
-            found=f"decay_start_step {config.decay_start_step}, warmup_steps {config.warmup_steps}",
-            remedy="Raise --decay_start_step or lower --warmup_steps.",
-        )
     step = step or train_step(model, config, device)
     if isinstance(model.standardise, Standardise) and not model.standardise.rows:
         model.standardise.measure(dataset.train.read(0, MEASURED_ROWS).numerical)
-    per_epoch = train.steps(config.batch_size)
-    steps = min(config.epochs * per_epoch, config.max_steps or config.epochs * per_epoch)
+    per_epoch, steps = train.steps(config.batch_size), steps_in_all(train, config)
     test_freq = config.test_freq or per_epoch
     model.train()
 
@@ -115,11 +111,12 @@ def fit(
             loss, done = step(batch, lr), step.done
             since.add(loss, len(batch.label))
             watch.see(loss, batch, lr)
+            abandoned, stopped = abandon(), stop()
             # NVIDIA's rule for ``test_after`` takes the step's index from 0: the end of that epoch is not yet past it.
             test = done == steps or (done % test_freq == 0 and (done - 1) / per_epoch >= config.test_after)
+            test = test and not abandoned
             report = done % config.print_freq == 0 or done == config.benchmark_warmup_steps
-            stopped = stop()
-            if not (test or report or stopped):
+            if not (test or report or stopped or abandoned):
                 continue
             device.synchronize()
             seconds, mean_loss = time.perf_counter() - since.began, since.loss.item() / since.steps
@@ -150,14 +147,23 @@ def fit(
                         device=device,
                         step=done,
                         precision=step.precision,
+                        abandon=abandon,
                     )
+                if evaluation is None:
+                    return
                 watch.check_log_loss(evaluation.log_loss)
                 yield evaluation
                 if config.auc_threshold and evaluation.auc is not None and evaluation.auc >= config.auc_threshold:
                     return
-            if stopped:
+            if stopped or abandoned:
                 return
             since.restart()
+
+
+def steps_in_all(train: Split, config: TrainingConfig) -> int:
+    """How many steps a whole training on these rows takes."""
+    of_all_epochs = config.epochs * train.steps(config.batch_size)
+    return min(of_all_epochs, config.max_steps or of_all_epochs)
 
 
 def training_split(dataset: Dataset, config: TrainingConfig, device: Device) -> Split:

@@ -1,0 +1,255 @@
+"""The tuning lab without a browser: what its buttons do, what it keeps and shows, and that one run trains at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import time
+
+import plotly.graph_objects as go
+import pytest
+from encoded import random_dataset
+from ipywidgets import Widget
+from matplotlib.figure import Figure
+
+from dlrm_lib.config import Config
+from dlrm_lib.lab.bench import Bench
+from dlrm_lib.lab.curves import Curves
+from dlrm_lib.lab.history import History
+from dlrm_lib.lab.run import Run
+from dlrm_lib.lab.tuning import tuning_lab
+
+SETTINGS = {"batch_size": 64, "epochs": 2, "embedding_dim": 4, "bottom_mlp_sizes": (8, 4), "top_mlp_sizes": (8, 1)}
+SETTINGS |= {"execution": "eager", "warmup_steps": 2, "decay_steps": 0, "decay_start_step": None}
+LONG = SETTINGS | {"epochs": 1000, "test_freq": 10_000}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return random_dataset(tmp_path_factory.mktemp("lab") / "encoded", click=lambda x, ids: 0.1 + 0.5 * (ids[:, 0] == 1))
+
+
+@pytest.fixture
+def bench(dataset, tmp_path):
+    yield (bench := Bench(Config.from_preset("smoke", SETTINGS), dataset, History(tmp_path / "lab")))
+    if bench.training.live:
+        bench.training.live.stop()
+        bench.training.live.join()
+
+
+def until(holds, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come to this"
+        time.sleep(0.01)
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name in ("training", "search")]
+
+
+def button_states(panel):
+    return [not button.disabled for button in (panel.train, panel.pause, panel.stop)]
+
+
+def test_a_run_is_shown_kept_and_gives_the_numbers_of_a_plain_loop(bench, dataset, tmp_path):
+    training = bench.training
+    assert button_states(training) == [True, False, False]
+    training.train.click()
+    training.live.join()
+    (kept,) = bench.runs.runs
+    assert kept.state == "finished"
+    assert button_states(training) == [True, False, False]
+    assert "finished" in training._words.value
+    assert f"{kept.best.auc:.5f}" in training._words.value
+    assert bench.runs.table.df["best AUC"].tolist() == [round(kept.best.auc, 5)]
+
+    plain = Run(bench.form.config, dataset)
+    plain.train()
+    assert [e.loss for e in kept.progress] == [e.loss for e in plain.progress]
+    assert list(kept.evaluations) == plain.evaluations
+    loss, tested, area, speed = bench.curves.widget.data
+    assert list(loss.x), list(loss.y) == ([e.step for e in plain.progress], [e.loss for e in plain.progress])
+    assert list(tested.y) == [e.log_loss for e in plain.evaluations]
+    assert list(area.x) == [e.step for e in plain.evaluations]
+    assert list(area.y) == [e.auc for e in plain.evaluations]
+    assert list(speed.x) == list(loss.x)
+    assert area.name == kept.name
+
+
+def test_pause_resume_and_stop(bench):
+    training = bench.training
+    bench.form.show(bench.form.config.override(**LONG))
+    training.train.click()
+    run = training.live.run
+    until(lambda: run.step > 5)
+    assert button_states(training) == [False, True, True]
+    training.pause.click()
+    until(lambda: run.state == "paused" and training.pause.description == "Resume")
+    step = run.step
+    time.sleep(0.1)
+    assert run.step == step
+    assert button_states(training) == [False, True, True]
+    training.pause.click()
+    until(lambda: run.step > step + 5)
+    until(lambda: training.pause.description == "Pause")
+    training.stop.click()
+    training.live.join()
+    assert run.state == "stopped"
+    assert button_states(training) == [True, False, False]
+    assert [kept.state for kept in bench.runs.runs] == ["stopped"]
+    assert bench.runs.runs[0].step == run.step
+    assert threads() == []
+
+
+def test_a_wrong_setting_cannot_be_trained_until_it_is_mended(bench):
+    bottom = bench.form.fields["bottom_mlp_sizes"].entry
+    before = bench._price.value
+    bottom.value = "8,x"
+    assert button_states(bench.training) == [False, False, False]
+    assert bench.search.start.disabled
+    assert bench._price.value == before
+    bottom.value = "16,4"
+    assert button_states(bench.training) == [True, False, False]
+    assert not bench.search.start.disabled
+    assert bench._price.value != before
+
+
+def test_what_goes_wrong_is_said_and_the_lab_goes_on(bench):
+    good = bench.form.config
+    bench.form.show(good.override(lr=1e30, epochs=20, print_freq=1))
+    bench.training.train.click()
+    bench.training.live.join()
+    assert bench.training.live.run.state == "failed"
+    assert 'role="alert"' in bench.training._failure.value
+    assert "Lower --lr" in bench.training._failure.value
+    assert button_states(bench.training) == [True, False, False]
+    bench.form.show(good)
+    bench.training.train.click()
+    bench.training.live.join()
+    assert bench.training._failure.value == ""
+    assert [run.state for run in bench.runs.runs] == ["finished", "failed"]
+
+
+def test_a_device_that_is_not_there_is_said_in_the_panel(bench):
+    bench.form.show(bench.form.config.override(device="hpu"))
+    bench.training.train.click()
+    bench.training.live.join()
+    assert "No Intel Gaudi can be used here." in bench.training._failure.value
+    assert bench.runs.runs == []  # nothing was trained
+
+
+def test_a_new_lab_ends_the_training_of_the_one_before(bench, dataset):
+    bench.form.show(bench.form.config.override(**LONG))
+    bench.training.train.click()
+    run = bench.training.live.run
+    until(lambda: run.step > 5)
+    again = Bench(bench.form.config, dataset, bench._history)
+    assert run.state == "stopped"
+    assert threads() == []
+    assert [kept.state for kept in again.runs.runs] == ["stopped"]
+
+
+def test_chosen_runs_are_laid_over_each_other_and_can_be_restored(bench, dataset):
+    base = bench.form.config
+    for seed in (1, 2, 3):
+        bench.form.show(base.override(seed=seed))
+        bench.training.train.click()
+        bench.training.live.join()
+    assert [run.config.training.seed for run in bench.runs.runs] == [3, 2, 1]
+    bench.runs.table.selected_rows = [1, 2]
+    assert [trace.name for trace in bench.curves.widget.data[1::4]] == ["run-0003", "run-0002", "run-0001"]
+    assert bench.runs.restore.disabled
+    assert bench.runs._repeat.value == ""
+
+    bench.runs.table.selected_rows = [2]
+    assert "--seed=1" in bench.runs._repeat.value
+    assert "seed: 1" in bench.runs._repeat.value
+    bench.runs.restore.click()
+    assert bench.form.config == base.override(seed=1)
+    bench.form.show(base.override(seed=4))
+    bench.training.train.click()
+    bench.training.live.join()
+    assert [run.name for run in bench.runs.chosen] == ["run-0001"]  # the same line, one place further down
+    bench.runs.table.selected_rows = []
+    assert [trace.name for trace in bench.curves.widget.data[1::4]] == ["run-0004"]
+
+
+def test_a_record_that_cannot_be_read_is_named(bench):
+    bench._history.folder.mkdir(parents=True, exist_ok=True)
+    (bench._history.folder / "run-0007.json").write_text("{")
+    bench.runs.refresh()
+    assert "run-0007.json is no record of a run" in bench.runs._notes.value
+
+
+def test_a_search_finds_is_shown_and_gives_its_settings(bench):
+    panel = bench.search
+    panel.names.value = ("lr", "optimizer")
+    panel.trials.value = 4
+    panel.start.click()
+    assert panel.start.disabled
+    assert not panel.stop.disabled
+    panel.search.join()
+    assert panel.search.state == "finished"
+    assert panel.stop.disabled
+    assert not panel.start.disabled
+    best = max((run for run in bench.runs.runs if run.state == "finished"), key=lambda run: run.best.auc)
+    assert f"{best.best.auc:.5f}" in panel._words.value
+    assert panel._found.value.count("<tr>") == 1 + 4
+    panel.take.click()
+    assert bench.form.config.training.lr == best.config.training.lr
+    assert bench.form.config.training.optimizer == best.config.training.optimizer
+    assert threads() == []
+
+
+def test_a_search_is_stopped_by_its_button_and_by_a_run(bench):
+    panel = bench.search
+    bench.form.show(bench.form.config.override(**LONG))
+    for stop in (panel.stop.click, bench.training.train.click):
+        panel.start.click()
+        until(lambda: panel.search.run and panel.search.run.step > 5)
+        stop()
+        panel.search.join(10)
+        assert panel.search.state == "stopped"
+    assert len(threads()) == 1
+    bench.training.stop.click()
+
+
+def test_a_search_that_cannot_be_says_why(bench):
+    bench.search.names.value = ()
+    bench.search.start.click()
+    assert "A search needs settings" in bench.search._words.value
+    assert bench.search.stop.disabled
+
+
+def test_curves_are_carried_on_and_not_drawn_anew(dataset):
+    run, curves = Run(Config.from_preset("smoke", SETTINGS), dataset), Curves()
+    drawn = []
+
+    def told(run):
+        curves.show({"a": run})
+        drawn.append((curves.widget.data, len(curves.widget.data[0].x)))
+
+    run.train(told=told)
+    assert len({id(trace) for data, _ in drawn for trace in data}) == 4
+    assert [points for _, points in drawn][-1] == len(run.progress)
+    colors = set()
+    curves.show({name: run for name in "abcdef"})
+    for trace in curves.widget.data[1::4]:
+        colors.add(trace.line.color)
+    assert len(colors) == 6
+    curves.show({})
+    assert curves.widget.data == ()
+
+
+def test_headless_trains_once_keeps_the_run_and_makes_no_widget(dataset, tmp_path, monkeypatch, capsys):
+    for widget in (Widget, go.FigureWidget):
+        monkeypatch.setattr(widget, "__init__", lambda *_, **__: pytest.fail("a widget was made"))
+    config = Config.from_preset("smoke", SETTINGS)
+    assert isinstance(tuning_lab(config, dataset, tmp_path / "lab", headless=True), Figure)
+    (kept,) = History(tmp_path / "lab").runs()
+    assert (kept.state, kept.asked) == ("finished", config)
+    assert capsys.readouterr().out.startswith("finished after")
+    record = json.loads((tmp_path / "lab" / f"{kept.name}.json").read_text())
+    assert record["metrics"]["evaluations"][-1] == dataclasses.asdict(kept.last)

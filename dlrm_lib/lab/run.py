@@ -1,0 +1,180 @@
+"""One training, held so that it can be watched, paused and gone on with: by a widget, a notebook or a search alike."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from dlrm_lib.config import Config
+from dlrm_lib.dataset import Dataset, Split, random_dataset, refuse_bags, subset
+from dlrm_lib.devices import Device, pick
+from dlrm_lib.errors import InputError, TrainingDiverged
+from dlrm_lib.model import DLRM
+from dlrm_lib.training import Evaluation, Progress, Results, TrainStep, fit, steps_in_all, train_step, training_split
+
+# The least that a curve needs to look like one. A point of the AUC costs an evaluation.
+LOSSES, AREAS = 100, 10
+
+
+class Run:
+    """One training of a configuration: its events so far, and how it ended.
+
+    It gives the numbers of ``python -m dlrm_lib train`` with the same configuration, to the bit.
+
+    Attributes:
+        asked: The configuration as it was given.
+        config: The one that is trained: ``asked``, with reports often enough to be watched. Given again it stays as it
+            is, so that it is what repeats the run.
+        dataset: What it trains on: the share that ``dataset_subset`` says, or random rows for ``synthetic_dataset``.
+        device: Where it trains; None before it has begun, since the machine may lack the device.
+        device_description: That device in words; None before it has begun.
+        model: None before it has begun.
+        progress: The loss curve, with a point more at each pause.
+        evaluations: The AUC curve.
+        results: The best and the last evaluation.
+        state: new, running, paused, stopped, finished or failed.
+        failure: Why it failed, for people; None if it has not.
+        steps: Steps in all.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset) -> None:
+        self.asked, data = config, config.data
+        self.dataset = random_dataset(config) if data.synthetic_dataset else subset(dataset, data.dataset_subset)
+        self.steps = steps_in_all(self.dataset.train, config.training)
+        self.config = watchable(config, self.dataset.train)
+        self.device: Device | None = None
+        self.device_description: str | None = None
+        self.model: DLRM | None = None
+        self.progress: list[Progress] = []
+        self.evaluations: list[Evaluation] = []
+        self.results = Results()
+        self.state, self.failure = "new", None
+        self._step: TrainStep | None = None
+        self._clock: tuple[float, float | None] = 0.0, None  # seconds until the last start, and when that was
+        self._measured_rows = self._measured_seconds = 0.0
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self._step.done if self._step else 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since it began, evaluations included, pauses left out."""
+        before, began = self._clock
+        return before if began is None else before + time.perf_counter() - began
+
+    @property
+    def samples_per_second(self) -> float | None:
+        """Rows trained per second over the whole run, the first ``benchmark_warmup_steps`` steps left out."""
+        return self._measured_rows / self._measured_seconds if self._measured_seconds else None
+
+    @property
+    def over(self) -> bool:
+        """Whether it is stopped, finished or failed, so that no training changes it any more."""
+        return self.state in ("stopped", "finished", "failed")
+
+    def train(
+        self,
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        abandon: Callable[[], bool] = lambda: False,
+        told: Callable[[Run], None] = lambda run: None,
+    ) -> None:
+        """Trains until it ends, or goes on where it was paused, to the same bits as if it never had been.
+
+        Nothing happens to a run that is over. Whatever goes wrong in training makes it ``failed``, and is not raised.
+
+        Args:
+            stop: Asked after each step; True: ``paused``, behind the evaluation if one is due.
+            abandon: Asked before the first step, after each step, and after each batch of an evaluation; True:
+                ``stopped`` for good.
+            told: Called with this run after each event and each change of state.
+        """
+        if self.over:
+            return
+        seen = _Asked(stop, abandon)
+        self.state, self._clock = "running", (self.seconds, time.perf_counter())
+        state = "stopped"  # of a run that is interrupted amid a step
+        try:
+            told(self)
+            self._prepare()
+            if not seen.abandon():
+                settings = self.config.training
+                for event in fit(
+                    self.model, self.dataset, settings, self.device, self._step, stop=seen.stop, abandon=seen.abandon
+                ):
+                    self._take(event)
+                    told(self)
+            state = "stopped" if seen.abandoned else "paused" if seen.stopped and not self._at_end() else "finished"
+        except Exception as error:
+            self.fail(error)
+            state = self.state
+        finally:
+            self.state, self._clock = state, (self.seconds, None)
+        told(self)
+
+    def fail(self, error: BaseException) -> None:
+        """Ends it as ``failed``; the first reason stays."""
+        expected = isinstance(error, InputError | TrainingDiverged)
+        self.failure = self.failure or (str(error) if expected else f"{type(error).__name__}: {error}")
+        self.state = "failed"
+
+    def _prepare(self) -> None:
+        """Builds what trains, as the command ``train`` does, unless it is there."""
+        if self._step:
+            return
+        config = self.config
+        if not config.data.synthetic_dataset:
+            refuse_bags(config)
+        self.device = pick(config.training.device, config.training.execution)
+        self.device_description = self.device.description
+        self.steps = steps_in_all(training_split(self.dataset, config.training, self.device), config.training)
+        self.device.seed(config.training.seed)
+        self.model = DLRM(self.dataset.spec, config.model).to(self.device.torch_device)
+        self._step = train_step(self.model, config.training, self.device)
+
+    def _take(self, event: Progress | Evaluation) -> None:
+        if isinstance(event, Evaluation):
+            self.evaluations.append(event)
+            self.results.add(event)
+            return
+        if event.step > self.config.training.benchmark_warmup_steps:
+            seconds = event.step_time * (event.step - (self.progress[-1].step if self.progress else 0))
+            self._measured_seconds += seconds
+            self._measured_rows += event.samples_per_second * seconds
+        self.progress.append(event)
+
+    def _at_end(self) -> bool:
+        threshold, last = self.config.training.auc_threshold, self.results.last
+        reached = bool(threshold and last) and last.step == self.step and (last.auc or 0.0) >= threshold
+        return reached or self.step >= self.steps
+
+
+def watchable(config: Config, train: Split) -> Config:
+    """The configuration with reports often enough for live curves of a training on these rows.
+
+    The loss is told at least ``LOSSES`` times, and the AUC about ``AREAS`` times unless ``test_freq`` says how often.
+    The model is the same; but more evaluations can have another best one, so that what repeats the run needs them too.
+    """
+    training, steps = config.training, steps_in_all(train, config.training)
+    print_freq = min(training.print_freq, max(1, steps // LOSSES))
+    often = max(1, min(train.steps(training.batch_size), math.ceil(steps / AREAS)))
+    return config.override(print_freq=print_freq, test_freq=training.test_freq or often)
+
+
+class _Asked:
+    """Remembers what the two questions were answered, since ``fit`` does not say why it ended."""
+
+    def __init__(self, stop: Callable[[], bool], abandon: Callable[[], bool]) -> None:
+        self._stop, self._abandon = stop, abandon
+        self.stopped = self.abandoned = False
+
+    def stop(self) -> bool:
+        self.stopped = self.stopped or self._stop()
+        return self.stopped
+
+    def abandon(self) -> bool:
+        self.abandoned = self.abandoned or self._abandon()
+        return self.abandoned
