@@ -99,7 +99,11 @@ class Notebook:
         """Keeps the window as it is, or one whole cell, as ``name``.png in the folder of pictures."""
         path = self._pictures / f"{name}.png"
         if cell:
+            before, height = self.page.viewport_size, self.cell(cell).bounding_box()["height"]
+            # A cell must be in the window as a whole: the rest of the page does not scroll with it.
+            self.page.set_viewport_size({"width": before["width"], "height": max(before["height"], int(height) + 250)})
             self.cell(cell).screenshot(path=path)
+            self.page.set_viewport_size(before)
         else:
             self.page.screenshot(path=path)
         return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import subprocess
 import sys
 
@@ -59,22 +60,24 @@ def test_every_preset_can_be_shown(form, preset):
         value = getattr(config.model if hasattr(config.model, name) else config.training, name)
         assert field.value == value
         if field.slider and value is not None:
-            assert field.slider.value == value
-            assert value in field.slider.options
+            assert field.slider.value == nearest(value, field.slider.options)
     assert not with_errors(form)
     assert form.back.disabled
 
 
-def test_sliders_span_what_is_usual_and_widen_for_a_value_beyond_it(form):
+def nearest(value, stops):
+    return min(stops, key=lambda stop: abs(math.log(stop or 1e-12) - math.log(value or 1e-12)))
+
+
+def test_sliders_span_what_is_usual_and_stand_at_its_end_for_a_value_beyond_it(form):
     slider = form.fields["lr"].slider
     assert (slider.options[0], slider.options[-1]) == (1e-3, 10.0) == DECLARED["lr"].metadata["usual"]
     ratios = [b / a for a, b in zip(slider.options, slider.options[1:], strict=False)]
     assert all(1.15 < ratio < 1.35 for ratio in ratios)
     for preset, lr in (("criteo_terabyte", 28.0), ("gaudi_medium", 1e-5)):
         form.show(Config.from_preset(preset))
-        assert slider.value == lr
-        assert lr in (slider.options[0], slider.options[-1])
-    form.show(LAPTOP)
+        assert slider.value == (10.0 if lr > 1 else 1e-3)
+        assert form.config.training.lr == lr
     assert (slider.options[0], slider.options[-1]) == (1e-3, 10.0)
     assert form.fields["batch_size"].slider.options == tuple(2**power for power in range(6, 17))
 
@@ -123,12 +126,13 @@ def test_a_slider_types_its_value(form, name):
 
 def test_a_typed_number_is_taken_exactly_and_the_slider_goes_there(form):
     form.fields["lr"].entry.value = "0.0123"
-    assert form.config.training.lr == 0.0123 == form.fields["lr"].slider.value
+    assert form.config.training.lr == 0.0123
+    assert form.fields["lr"].slider.value == 0.012
     form.fields["batch_size"].entry.value = "3000"
-    assert form.config.training.batch_size == 3000 == form.fields["batch_size"].slider.value
-    options = form.fields["batch_size"].slider.options
-    form.fields["batch_size"].slider.value = 4096
-    assert form.fields["batch_size"].slider.options == options  # they must not change below a hand that drags
+    assert form.config.training.batch_size == 3000
+    assert form.fields["batch_size"].slider.value == 4096
+    form.fields["batch_size"].slider.value = 2048
+    assert form.config.training.batch_size == 2048
 
 
 def test_no_value_and_zero_need_no_place_on_a_slider(form):

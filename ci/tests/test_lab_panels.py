@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
+import subprocess
+import sys
 import threading
 import time
 
-import plotly.graph_objects as go
+import nbformat
 import pytest
 from encoded import random_dataset
 from ipywidgets import Widget
@@ -16,9 +19,10 @@ from matplotlib.figure import Figure
 from dlrm_lib.config import Config
 from dlrm_lib.lab.bench import Bench
 from dlrm_lib.lab.curves import Curves
-from dlrm_lib.lab.history import History
+from dlrm_lib.lab.history import History, command, parameters
 from dlrm_lib.lab.run import Run
 from dlrm_lib.lab.tuning import tuning_lab
+from dlrm_lib.workspace import Workspace
 
 SETTINGS = {"batch_size": 64, "epochs": 2, "embedding_dim": 4, "bottom_mlp_sizes": (8, 4), "top_mlp_sizes": (8, 1)}
 SETTINGS |= {"execution": "eager", "warmup_steps": 2, "decay_steps": 0, "decay_start_step": None}
@@ -69,13 +73,14 @@ def test_a_run_is_shown_kept_and_gives_the_numbers_of_a_plain_loop(bench, datase
     plain.train()
     assert [e.loss for e in kept.progress] == [e.loss for e in plain.progress]
     assert list(kept.evaluations) == plain.evaluations
-    loss, tested, area, speed = bench.curves.widget.data
-    assert list(loss.x), list(loss.y) == ([e.step for e in plain.progress], [e.loss for e in plain.progress])
-    assert list(tested.y) == [e.log_loss for e in plain.evaluations]
-    assert list(area.x) == [e.step for e in plain.evaluations]
-    assert list(area.y) == [e.auc for e in plain.evaluations]
-    assert list(speed.x) == list(loss.x)
-    assert area.name == kept.name
+    (drawn,) = bench.curves.runs
+    assert drawn["name"] == kept.name
+    assert drawn["steps"] == [e.step for e in plain.progress]
+    assert drawn["loss"] == [e.loss for e in plain.progress]
+    assert drawn["speed"] == [e.samples_per_second for e in kept.progress]
+    assert drawn["tested"] == [e.step for e in plain.evaluations]
+    assert drawn["log_loss"] == [e.log_loss for e in plain.evaluations]
+    assert drawn["auc"] == [e.auc for e in plain.evaluations]
 
 
 def test_pause_resume_and_stop(bench):
@@ -159,7 +164,7 @@ def test_chosen_runs_are_laid_over_each_other_and_can_be_restored(bench, dataset
         bench.training.live.join()
     assert [run.config.training.seed for run in bench.runs.runs] == [3, 2, 1]
     bench.runs.table.selected_rows = [1, 2]
-    assert [trace.name for trace in bench.curves.widget.data[1::4]] == ["run-0003", "run-0002", "run-0001"]
+    assert [run["name"] for run in bench.curves.runs] == ["run-0003", "run-0002", "run-0001"]
     assert bench.runs.restore.disabled
     assert bench.runs._repeat.value == ""
 
@@ -173,7 +178,7 @@ def test_chosen_runs_are_laid_over_each_other_and_can_be_restored(bench, dataset
     bench.training.live.join()
     assert [run.name for run in bench.runs.chosen] == ["run-0001"]  # the same line, one place further down
     bench.runs.table.selected_rows = []
-    assert [trace.name for trace in bench.curves.widget.data[1::4]] == ["run-0004"]
+    assert [run["name"] for run in bench.curves.runs] == ["run-0004"]
 
 
 def test_a_record_that_cannot_be_read_is_named(bench):
@@ -223,29 +228,24 @@ def test_a_search_that_cannot_be_says_why(bench):
     assert bench.search.stop.disabled
 
 
-def test_curves_are_carried_on_and_not_drawn_anew(dataset):
-    run, curves = Run(Config.from_preset("smoke", SETTINGS), dataset), Curves()
-    drawn = []
+def test_curves_grow_and_have_colours_of_their_own(dataset):
+    run, curves, points = Run(Config.from_preset("smoke", SETTINGS), dataset), Curves(), []
 
     def told(run):
         curves.show({"a": run})
-        drawn.append((curves.widget.data, len(curves.widget.data[0].x)))
+        points.append(len(curves.runs[0]["loss"]))
 
     run.train(told=told)
-    assert len({id(trace) for data, _ in drawn for trace in data}) == 4
-    assert [points for _, points in drawn][-1] == len(run.progress)
-    colors = set()
+    assert points == sorted(points)
+    assert points[-1] == len(run.progress) > points[0] == 0
     curves.show({name: run for name in "abcdef"})
-    for trace in curves.widget.data[1::4]:
-        colors.add(trace.line.color)
-    assert len(colors) == 6
+    assert len({drawn["color"] for drawn in curves.runs}) == 6
     curves.show({})
-    assert curves.widget.data == ()
+    assert curves.runs == []
 
 
 def test_headless_trains_once_keeps_the_run_and_makes_no_widget(dataset, tmp_path, monkeypatch, capsys):
-    for widget in (Widget, go.FigureWidget):
-        monkeypatch.setattr(widget, "__init__", lambda *_, **__: pytest.fail("a widget was made"))
+    monkeypatch.setattr(Widget, "__init__", lambda *_, **__: pytest.fail("a widget was made"))
     config = Config.from_preset("smoke", SETTINGS)
     assert isinstance(tuning_lab(config, dataset, tmp_path / "lab", headless=True), Figure)
     (kept,) = History(tmp_path / "lab").runs()
@@ -253,3 +253,40 @@ def test_headless_trains_once_keeps_the_run_and_makes_no_widget(dataset, tmp_pat
     assert capsys.readouterr().out.startswith("finished after")
     record = json.loads((tmp_path / "lab" / f"{kept.name}.json").read_text())
     assert record["metrics"]["evaluations"][-1] == dataclasses.asdict(kept.last)
+
+
+@pytest.mark.slow
+def test_widgets_papermill_and_the_command_line_give_the_same_numbers(checkout, tmp_path):
+    config = Config.from_preset("smoke", {"lr": 0.02, "seed": 7, "batch_size": 512, "top_mlp_sizes": (32, 1)})
+    dataset = Workspace(tmp_path / "work", config).encoded()
+    bench = Bench(config, dataset, History(tmp_path / "lab"))
+    bench.training.train.click()
+    bench.training.live.join()
+    (kept,) = bench.runs.runs
+
+    # The notebook down to the lab, as papermill runs it with the parameters that the lab gives.
+    notebook = nbformat.read(checkout / "notebooks" / "07_tuning_lab.ipynb", as_version=4)
+    last = next(at for at, cell in enumerate(notebook.cells) if cell.id == "the-lab")
+    notebook.cells = notebook.cells[: last + 1]
+    nbformat.write(notebook, tmp_path / "07.ipynb")
+    papermill = [sys.executable, "-m", "papermill", "07.ipynb", "out.ipynb", "--no-progress-bar", "--log-level=ERROR"]
+    given = ["-y", parameters(kept), "-p", "work_dir", str(tmp_path / "work")]
+    subprocess.run([*papermill, *given], cwd=tmp_path, check=True, timeout=300)
+    repeated = next(run for run in History(tmp_path / "work" / "runs" / "lab").runs() if run.state == "finished")
+    assert repeated.config == kept.config
+    assert [e.loss for e in repeated.progress] == [e.loss for e in kept.progress]
+    assert repeated.evaluations == kept.evaluations
+    executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert "widgets" not in executed.metadata
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
+    assert not any("widget" in mime for output in outputs for mime in output.get("data", ()))
+
+    # And the command line that it gives.
+    line = shlex.split(command(kept, dataset.folder))
+    subprocess.run([sys.executable, *line[1:], f"--log_path={tmp_path / 'log'}"], cwd=tmp_path, check=True, timeout=300)
+    log = [json.loads(one) for one in (tmp_path / "log").read_text().splitlines()]
+    assert [one["loss"] for one in log if one["what"] == "progress"] == [e.loss for e in kept.progress]
+    tested = [one["auc"] for one in log if one["what"] == "evaluation" and one["split"] == "validation"]
+    assert tested == [e.auc for e in kept.evaluations]
+    (result,) = (one for one in log if one["what"] == "result")
+    assert (result["best_auc"], result["last_auc"]) == (kept.best.auc, kept.last.auc)

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 
 from dlrm_lib.config import PRESETS, Config, fields
 from dlrm_lib.errors import InputError
-from dlrm_lib.lab import live_run
+from dlrm_lib.lab import live_run, search_space
 from dlrm_lib.lab.history import History
 from dlrm_lib.lab.live_run import LiveRun
 from dlrm_lib.lab.run import Run
@@ -103,6 +103,14 @@ def outcome(search):
 # --- what it chooses from --------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _far():
+    """Learning rates that make some trials fail."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search_space, "_NEAR", 1e9)
+        yield
+
+
 def test_every_setting_that_says_what_is_worth_trying_can_be_searched():
     for section, f in fields():
         worth = f.metadata["usual"] or f.metadata["choices"] or isinstance(f.default, bool)
@@ -142,10 +150,20 @@ def test_a_value_that_is_not_usual_is_added_in_its_place(name, own, rows):
     assert rows[space.place()[name]] == own
 
 
-@pytest.mark.parametrize(("own", "low", "high", "place"), [(28.0, 1e-3, 28.0, 28.0), (0.0, 1e-3, 10.0, 1e-3)])
-def test_a_range_is_widened_or_entered_at_its_end(own, low, high, place):
+@pytest.mark.parametrize(
+    ("own", "low", "high", "place"),
+    [
+        (0.01, 1e-3, 0.3, 0.01),
+        (0.1, 1e-1 / 30, 3.0, 0.1),
+        (28.0, 28 / 30, 28.0, 28.0),
+        (1e-5, 1e-5, 3e-4, 1e-5),
+        (0.0, 1e-3, 10.0, 1e-3),
+    ],
+)
+def test_a_range_lies_around_the_own_value(own, low, high, place, monkeypatch):
+    monkeypatch.setattr(search_space, "_NEAR", 30.0)
     space = SearchSpace(Config.from_preset("laptop", {"lr": own}), ["lr"])
-    assert (space.distributions["lr"].low, space.distributions["lr"].high) == (low, high)
+    assert (space.distributions["lr"].low, space.distributions["lr"].high) == pytest.approx((low, high))
     assert space.place() == {"lr": place}
 
 
@@ -338,6 +356,7 @@ import dlrm_lib.lab.history, dlrm_lib.lab.live_run
 assert "optuna" not in sys.modules, "only a search needs it"
 sys.path.insert(0, sys.argv[1])
 import test_lab_search as tests
+tests.search_space._NEAR = 1e9
 from dlrm_lib.dataset import EncodedDataset
 folder = Path(sys.argv[3])
 def told(search):

@@ -41,7 +41,7 @@ class Bench(VBox):
         self.search = SearchPanel(dataset, history, history.folder, told=self._searched, restored=self.form.show)
         self.form.observe(self._offer)
         self._offer(self.form.config)
-        right = VBox([self._price, self.training.widget, self.curves.widget])
+        right = VBox([self._price, self.training.widget, self.curves])
         tabs = Tab([self.runs.widget, self.search.widget], titles=("Runs", "Search"))
         super().__init__([HTML(f"<style>{LAB}</style>"), Box([self.form.widget, right]).add_class("dlrm-bench"), tabs])
         self.add_class("dlrm-lab")

@@ -19,8 +19,9 @@ class Field:
     """A setting's name, beside it what sets it, and below it, where there is one, the error.
 
     Choices are a menu, yes or no is a box to tick. All else is typed, so that any value can be given exactly; where
-    the declaration says which values are usual, a slider types them. It goes over a list that has the value itself in
-    it: in a browser, a slider over a range rounds what was typed to steps of its own.
+    the declaration says which values are usual, a slider types them. It stops at those alone, and stands at the nearest
+    where another is typed: in a browser, a slider over a range rounds what was typed to steps of its own, and one whose
+    stops change while it is moved jumps.
 
     Attributes:
         declaration: The dataclass field.
@@ -63,18 +64,13 @@ class Field:
         return Text(value=as_text(f.default), continuous_update=False, **common)
 
     def _slider(self) -> SelectionSlider | None:
-        if self.declaration.metadata["usual"] is None:
+        usual = self.declaration.metadata["usual"]
+        if usual is None:
             return None
-        slider = SelectionSlider(options=self._stops(None), readout=False)
+        stops = _round_numbers(*usual) if str(self.declaration.type).startswith("float") else usual
+        slider = SelectionSlider(options=stops, readout=False)
         slider.observe(self._moved, "value")
         return slider
-
-    def _stops(self, value: float | None) -> tuple[float, ...]:
-        """The slider's values: the usual ones, and ``value`` wherever it lies."""
-        usual = self.declaration.metadata["usual"]
-        if str(self.declaration.type).startswith("float"):
-            usual = _round_numbers(*usual)
-        return tuple(sorted({*usual, *([] if value is None else [value])}))
 
     @property
     def value(self) -> Any:
@@ -124,16 +120,16 @@ class Field:
             self._moving = False
 
     def _slide_to(self, value: Any) -> None:
-        """Moves the slider there; no value has no place on it."""
+        """Moves the slider to its stop that is nearest on a logarithmic scale; no value has no place on it."""
         if self.slider is None or value is None:
             return
+
+        def distance(stop: float) -> float:
+            return abs(math.log(max(stop, 1e-12)) - math.log(max(value, 1e-12)))
+
         self._moving = True
         try:
-            stops = self._stops(value)
-            with self.slider.hold_sync():
-                if self.slider.options != stops:
-                    self.slider.options = stops
-                self.slider.value = value
+            self.slider.value = min(self.slider.options, key=distance)
         finally:
             self._moving = False
 

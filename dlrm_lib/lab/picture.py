@@ -26,7 +26,7 @@ def explorer(controls: Sequence[ValueWidget], draw: Callable[..., tuple[Figure, 
     """
     from ipywidgets import Box, Image, Layout, VBox
 
-    picture = Image(format="png", layout=Layout(max_width="100%", object_fit="contain"))
+    picture = Image(format="png", layout=Layout(max_width="100%", align_self="flex-start"))
     backgrounds = WeakKeyDictionary()  # figure → what does not move in it, as pixels
 
     def redraw(_: object = None) -> None:

@@ -14,6 +14,8 @@ from dlrm_lib.errors import InputError
 from dlrm_lib.training import steps_in_all
 from dlrm_lib.training.schedule import decay_start
 
+_NEAR = 30.0
+
 
 def searchable() -> tuple[str, ...]:
     """The settings of the model and of training that say what is worth trying: usual values, choices, or yes and no."""
@@ -23,8 +25,9 @@ def searchable() -> tuple[str, ...]:
 class SearchSpace:
     """The values that some settings may take, around a configuration.
 
-    A range is continuous on a logarithmic scale. Whole numbers are searched by their place in the row of usual values,
-    so that the search knows which are neighbours. The configuration's own value is added where it is not a usual one.
+    A range is continuous on a logarithmic scale, and ends at thirty times the configuration's own value, or a thirtieth
+    of it. Whole numbers are searched by their place in the row of usual values, so that the search knows which are
+    neighbours. The configuration's own value is added where it is not a usual one.
 
     Attributes:
         names: The settings, in the configuration's order.
@@ -139,5 +142,8 @@ def _distribution(f: Field, own: Any, row: tuple[int | None, ...] | None) -> Bas
         return IntDistribution(0, len(row) - 1)
     if not f.metadata["usual"]:
         return CategoricalDistribution(f.metadata["choices"] or (False, True))
-    inside = (*f.metadata["usual"], own or f.metadata["usual"][0])
-    return FloatDistribution(min(inside), max(inside), log=True)
+    low, high = f.metadata["usual"]
+    if own:
+        # What is usual spans all optimizers. Rates that are fit for another than this one would only diverge.
+        low, high = min(own, max(low, own / _NEAR)), max(own, min(high, own * _NEAR))
+    return FloatDistribution(low, high, log=True)

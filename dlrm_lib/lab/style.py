@@ -74,11 +74,6 @@ LAB = """
 .dlrm-failure { border-left: 3px solid var(--jp-error-color1); }
 .dlrm-repeat { margin-top: 8px; }
 .dlrm-repeat summary { display: block; color: var(--jp-ui-font-color2); margin-top: 6px; }
-.dlrm-curves { overflow: hidden; width: 100%; }
-.dlrm-curves text { fill: var(--jp-ui-font-color1) !important; }
-.dlrm-curves .hoverlayer rect, .dlrm-curves .hoverlayer .bg {
-  fill: var(--jp-layout-color1) !important; stroke: var(--jp-border-color2) !important; fill-opacity: 0.95 !important;
-}
 .dlrm-search { gap: 20px; flex-wrap: wrap; }
 .dlrm-search > :last-child { flex: 1 1 380px; min-width: 0; }
 .dlrm-search .widget-inline-hbox { width: 300px; margin: 2px 0; }
@@ -93,4 +88,23 @@ LAB = """
 .dlrm-runs .dt-container { width: 100%; }
 .dlrm-runs td:first-child { white-space: nowrap; }
 .dlrm-runs table.dataTable { color: var(--jp-ui-font-color1); font-size: var(--jp-ui-font-size1); }
+"""
+
+CURVES = """
+.dlrm-curves { width: 100%; overflow: hidden; color: var(--jp-ui-font-color1); }
+.dlrm-curves svg { display: block; }
+.dlrm-curves text { fill: var(--jp-ui-font-color1); font-size: 11px; }
+.dlrm-curves .grid { stroke: var(--jp-border-color2); stroke-width: 1; opacity: 0.7; }
+.dlrm-curves .axis { stroke: var(--jp-border-color1); }
+.dlrm-curves .cursor { stroke: var(--jp-ui-font-color2); stroke-dasharray: 3 3; }
+.dlrm-curves .curve { fill: none; stroke-linejoin: round; }
+.dlrm-curves .thin { stroke-width: 1.2; opacity: 0.65; }
+.dlrm-curves .thick { stroke-width: 2.2; }
+.dlrm-curves .legend { display: flex; flex-wrap: wrap; column-gap: 18px; padding: 4px 0 0 64px; min-height: 20px; }
+.dlrm-curves .legend.reading { flex-direction: column; font-size: 11px; }
+.dlrm-curves .legend b { font-weight: 600; }
+.dlrm-curves .legend b::before {
+  content: ""; display: inline-block; width: 18px; margin-right: 6px; vertical-align: middle;
+  border-top: 3px solid var(--color);
+}
 """
