@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from encoded import random_dataset
 
 # What is added to a command so that it is over in seconds; later flags win.
 SMALLER = {
@@ -46,6 +48,17 @@ def test_every_readme_command_is_run_by_something(checkout):
     assert not re.search(r"^```(bash|shell|console)", (checkout / "README.md").read_text(), flags=re.MULTILINE)
     for command in commands:
         assert any(command.startswith(known) for known in (*SMALLER, *PROVED_ELSEWHERE)), command
+
+
+def test_the_tuning_lab_of_the_readme_opens(checkout, tmp_path, monkeypatch):
+    random_dataset(tmp_path / "data" / "encoded")
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"^```python\n(.*?)^```", (checkout / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    *statements, last = ast.parse(block).body
+    names: dict = {}
+    exec(compile(ast.Module(statements, []), "README.md", "exec"), names)
+    lab = eval(compile(ast.Expression(last.value), "README.md", "eval"), names)
+    assert lab.form.config.preset == "laptop"
 
 
 def test_every_link_of_the_readme_leads_somewhere(checkout):
