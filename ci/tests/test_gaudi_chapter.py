@@ -19,7 +19,7 @@ from matplotlib.image import imread
 from dlrm_lib.commands.parser import parse_arguments
 from dlrm_lib.config import Config
 from dlrm_lib.exercises.chapter_06 import count_compilations, pad_bags
-from dlrm_lib.lab.bag import bag
+from dlrm_lib.lab.explorers.bag import bag
 from dlrm_lib.plots import AMBER, GREEN, ORANGE, gaudi
 from runner.cells import tagged_source
 

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from dlrm_lib.config import TrainingConfig
-from dlrm_lib.lab.bag import bag
-from dlrm_lib.lab.frequency_limit import frequency_limit
-from dlrm_lib.lab.interaction_matrix import interaction_matrix
-from dlrm_lib.lab.learning_rate import learning_rate
-from dlrm_lib.lab.loss_scale import loss_scale
+from dlrm_lib.lab.explorers.bag import bag
+from dlrm_lib.lab.explorers.frequency_limit import frequency_limit
+from dlrm_lib.lab.explorers.interaction_matrix import interaction_matrix
+from dlrm_lib.lab.explorers.learning_rate import learning_rate
+from dlrm_lib.lab.explorers.loss_scale import loss_scale
 from dlrm_lib.model.interaction import DotInteraction
 from dlrm_lib.plots import interaction as plots
 from dlrm_lib.plots.preprocessing import limit_cost
@@ -118,7 +118,8 @@ def test_a_schedule_is_bent_as_the_library_has_it():
 def test_a_schedule_that_nobody_wants_is_told_in_the_picture(values, note, monkeypatch):
     notes = []
     monkeypatch.setattr(
-        "dlrm_lib.lab.learning_rate.schedules", lambda rates, note=None: notes.append(note) or schedules(rates, note)
+        "dlrm_lib.lab.explorers.learning_rate.schedules",
+        lambda rates, note=None: notes.append(note) or schedules(rates, note),
     )
     for steps in (88, 89, 90):
         sliders, _ = parts(learning_rate(SCHEDULE, steps))

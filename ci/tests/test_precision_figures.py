@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.patches import StepPatch
 
-from dlrm_lib.lab.loss_scale import loss_scale
+from dlrm_lib.lab.explorers.loss_scale import loss_scale
 from dlrm_lib.model.cost import Cost
 from dlrm_lib.number_formats import BF16, FORMATS, FP16
 from dlrm_lib.plots import precision, speed

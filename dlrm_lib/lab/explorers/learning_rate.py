@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from dlrm_lib.config import TrainingConfig
 from dlrm_lib.errors import InputError
-from dlrm_lib.lab.picture import explorer
+from dlrm_lib.lab.explorers.picture import explorer
 from dlrm_lib.plots.training import schedules
 from dlrm_lib.training import schedule
 

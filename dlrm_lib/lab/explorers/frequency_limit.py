@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from dlrm_lib.lab.picture import explorer
+from dlrm_lib.lab.explorers.picture import explorer
 from dlrm_lib.plots.preprocessing import limit_cost, mark_limit
 
 if TYPE_CHECKING:

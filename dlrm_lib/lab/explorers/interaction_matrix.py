@@ -9,7 +9,7 @@ import torch
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from dlrm_lib.lab.picture import explorer
+from dlrm_lib.lab.explorers.picture import explorer
 from dlrm_lib.plots import interaction as plots
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import torch
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from dlrm_lib.lab.picture import explorer
+from dlrm_lib.lab.explorers.picture import explorer
 from dlrm_lib.number_formats import FORMATS, FP16, NumberFormat
 from dlrm_lib.plots.precision import gradient_ranges
 
