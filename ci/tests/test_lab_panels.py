@@ -121,6 +121,16 @@ def test_a_wrong_setting_cannot_be_trained_until_it_is_mended(bench):
     assert bench._price.value != before
 
 
+def test_the_price_is_that_of_the_rows_that_are_trained_on(bench, dataset):
+    steps = len(dataset.train) // 64 + 1
+    assert f"<b>{2 * steps}</b>" in bench._price.value
+    bench.form.show(bench.form.config.override(dataset_subset=0.5))
+    assert f"<b>{2 * (len(dataset.train) // 128 + 1)}</b>" in bench._price.value
+    bench.form.show(Config.from_preset("gaudi_medium"))
+    assert "<b>768 MB</b>" in bench._price.value  # 3,000,000 rows of 64 numbers
+    assert "<b>2,000</b>" in bench._price.value
+
+
 def test_what_goes_wrong_is_said_and_the_lab_goes_on(bench):
     good = bench.form.config
     bench.form.show(good.override(lr=1e30, epochs=20, print_freq=1))

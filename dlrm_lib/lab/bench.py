@@ -51,8 +51,9 @@ class Bench(VBox):
         self.search.offer(config)
         (self._price.remove_class if config else self._price.add_class)("dlrm-stale")
         if config:
-            spec, rows = self._dataset.spec, len(self._dataset.train)
-            self._price.value = tiles(consequences(config, spec, rows, self._machine))
+            trained = Run(config, self._dataset).dataset  # a share of the rows, or random ones, if it says so
+            price = consequences(config, trained.spec, len(trained.train), self._machine)
+            self._price.value = tiles(price)
 
     def _told(self, run: Run) -> None:
         """In the thread of the run."""
