@@ -23,11 +23,15 @@ def learning_rate(config: TrainingConfig, steps: int, *, headless: bool = False)
 
     The sliders start with a third of the steps as warmup, and a third as decay; ``headless`` shows this and a variant.
     """
+
+    def rates(training: TrainingConfig) -> list[float]:
+        return [schedule.learning_rate(step, training) for step in range(steps)]
+
     third = {"warmup_steps": steps // 3, "decay_start_step": 2 * steps // 3, "decay_steps": steps - 2 * steps // 3}
-    own = {"this configuration": _rates(config, steps)}
+    own = {"this configuration": rates(config)}
     if headless:
-        own["a third warmup, a third decay"] = _rates(replace(config, **third), steps)
-        own["the same, warmup_factor = 1"] = _rates(replace(config, **third, warmup_factor=1), steps)
+        own["a third warmup, a third decay"] = rates(replace(config, **third))
+        own["the same, warmup_factor = 1"] = rates(replace(config, **third, warmup_factor=1))
         return schedules(own)
     from ipywidgets import FloatLogSlider, IntSlider, Layout
 
@@ -42,13 +46,9 @@ def learning_rate(config: TrainingConfig, steps: int, *, headless: bool = False)
             changed = replace(config, **dict(zip(sliders, values, strict=True)))
         except InputError as error:
             return schedules(own, str(error).splitlines()[0]), []
-        return schedules(own | {"yours": _rates(changed, steps)}, _note(changed, steps)), []
+        return schedules(own | {"yours": rates(changed)}, _note(changed, steps)), []
 
     return explorer(list(sliders.values()), draw)
-
-
-def _rates(config: TrainingConfig, steps: int) -> list[float]:
-    return [schedule.learning_rate(step, config) for step in range(steps)]
 
 
 def _note(config: TrainingConfig, steps: int) -> str:
