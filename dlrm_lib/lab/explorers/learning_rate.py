@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -36,8 +35,7 @@ def learning_rate(config: TrainingConfig, steps: int, *, headless: bool = False)
     from ipywidgets import FloatLogSlider, IntSlider, Layout
 
     wide = {"style": {"description_width": "9rem"}, "layout": Layout(width="26rem")}
-    lr = config.lr or 1.0
-    sliders = {"lr": FloatLogSlider(lr, min=math.log10(lr / 10), max=math.log10(lr * 10), description="lr", **wide)}
+    sliders = {"lr": FloatLogSlider(config.lr or 1.0, min=-5, max=2, description="lr", **wide)}
     for name, start in {"warmup_steps": 0, "warmup_factor": 0, **third}.items():
         sliders[name] = IntSlider(start, max=4 if name == "warmup_factor" else steps, description=name, **wide)
 
