@@ -100,6 +100,8 @@ CURVES = """
 .dlrm-curves .curve { fill: none; stroke-linejoin: round; }
 .dlrm-curves .thin { stroke-width: 1.2; opacity: 0.65; }
 .dlrm-curves .thick { stroke-width: 2.2; }
+[data-jp-theme-light="false"] .dlrm-curves :is(.curve, circle) { filter: brightness(1.45); }
+[data-jp-theme-light="false"] .dlrm-curves .legend b::before { filter: brightness(1.45); }
 .dlrm-curves .legend { display: flex; flex-wrap: wrap; column-gap: 18px; padding: 4px 0 0 64px; min-height: 20px; }
 .dlrm-curves .legend.reading { flex-direction: column; font-size: 11px; }
 .dlrm-curves .legend b { font-weight: 600; }
