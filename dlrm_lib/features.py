@@ -14,6 +14,8 @@ import yaml
 from dlrm_lib.errors import InputError
 
 SPLITS = ("train", "validation", "test")
+# What each numeric rule makes of a missing number, in float16: log 2, as of zero, or 0.0.
+MISSING_NUMBERS = {"log_x_plus_2": 0.693359375, "log_x_plus_3": 0.0}
 _CATEGORY_DTYPES = (("int8", 2**7 - 1), ("int16", 2**15 - 1), ("int32", 2**31 - 1))
 
 
@@ -75,10 +77,12 @@ class FeatureSpec:
     Attributes:
         numerical: Number of numerical columns.
         cardinalities: For each categorical column, the number of ids, id 0 (missing, rare, unseen) included.
+        missing_number: What stands for a missing number: it follows from the data set's numeric rule.
     """
 
     numerical: int
     cardinalities: tuple[int, ...]
+    missing_number: float = MISSING_NUMBERS["log_x_plus_3"]
 
     @property
     def category_dtypes(self) -> tuple[str, ...]:

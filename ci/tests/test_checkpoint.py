@@ -28,7 +28,9 @@ from dlrm_lib.training import (
 from dlrm_lib.training.tensor_file import open_tensors, write_tensors
 
 DEVICE = pick("cpu")
-CONFIG = Config.from_preset("smoke", {"batch_size": 256, "epochs": 1, "optimizer": "adagrad", "lr": 0.05})
+CONFIG = Config.from_preset(
+    "smoke", {"batch_size": 256, "epochs": 1, "optimizer": "adagrad", "lr": 0.05, "flag_missing": True}
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,7 @@ def with_facts(path, target, change):
 def test_a_checkpoint_comes_back_whole(dataset, trained, good):
     loaded, config = load_checkpoint(good, dataset.manifest, DEVICE)
     assert (config.model, config.training) == (CONFIG.model, CONFIG.training)
+    assert loaded.spec == trained[0].spec == dataset.spec
     assert same(trained[0], loaded)
     a, b = (predict(model, dataset.test, batch_size=99, device=DEVICE) for model in (trained[0], loaded))
     assert np.array_equal(a, b)

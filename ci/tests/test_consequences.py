@@ -46,7 +46,7 @@ def cost(rows: int = 1000, spec: FeatureSpec = SPEC, machine: Machine = MACHINE,
         (SPEC, {"hash_indices": True, "max_table_size": 10, "self_interaction": True}),
         (SPEC, {"num_indices_per_lookup": 3}),
         (FeatureSpec(numerical=0, cardinalities=(9, 9)), {"embedding_dim": 2, "bottom_mlp_sizes": "2"}),
-        (FeatureSpec(numerical=3, cardinalities=()), {}),
+        (FeatureSpec(numerical=3, cardinalities=()), {"flag_missing": False}),
     ],
 )
 def test_memory_is_what_the_real_model_and_optimizer_take(optimizer, spec, settings):

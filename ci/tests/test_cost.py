@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dlrm_lib.config import Config, ModelConfig
 from dlrm_lib.features import CRITEO_TERABYTE, FeatureSpec
 from dlrm_lib.model import DLRM
-from dlrm_lib.model.cost import Cost, interaction_width, training_cost
+from dlrm_lib.model.cost import Cost, bottom_width, interaction_width, training_cost
 
 SPEC = FeatureSpec(numerical=5, cardinalities=(30, 7, 11))
 SIZES = {"embedding_dim": 4, "bottom_mlp_sizes": (6, 4), "top_mlp_sizes": (8, 3, 1)}
@@ -35,6 +35,7 @@ def counted(spec: FeatureSpec, config: ModelConfig, rows: int = 2) -> int:
         (SPEC, {"interaction_op": "cat"}),
         (FeatureSpec(numerical=0, cardinalities=(9, 9)), {}),
         (FeatureSpec(numerical=3, cardinalities=()), {}),
+        (SPEC, {"flag_missing": True}),
     ],
 )
 def test_flops_are_those_that_torch_counts(spec, changes):
@@ -43,7 +44,9 @@ def test_flops_are_those_that_torch_counts(spec, changes):
     # Torch computes the interaction's gradient as two products, of G and of its transpose; their sum takes one.
     twice = parts["interaction"].flops / 2
     assert parts["MLPs"].flops + parts["interaction"].flops + twice == counted(spec, config)
-    assert interaction_width(spec, config) == DLRM(spec, config).interaction.width
+    model = DLRM(spec, config)
+    assert interaction_width(spec, config) == model.interaction.width
+    assert bottom_width(spec, config) == (model.bottom[0].in_features if model.bottom else 0)
 
 
 def test_nvidia_s_model():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from dlrm_lib.dataset import EncodedDataset, ShuffledBatches, ShuffledRows
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec, category_dtype
 from dlrm_lib.manifest import Manifest
+from dlrm_lib.preprocess.rows import encode_integers
 
 
 @pytest.fixture
@@ -29,6 +31,14 @@ def test_batches_are_the_files_rows(dataset):
         column = np.fromfile(dataset.folder / "train" / f"cat_{j}.bin", dtype)
         assert np.array_equal(np.concatenate([b.categorical[:, j].numpy() for b in batches]), column)
     assert [t.dtype.__str__() for t in batches[0]] == ["torch.float32", "torch.int32", "torch.float32"]
+
+
+@pytest.mark.parametrize("rule", ["log_x_plus_2", "log_x_plus_3"])
+def test_a_data_set_says_what_stands_for_a_missing_number(dataset, rule):
+    config = {**dataset.manifest.config, "numeric_rule": rule}
+    replace(dataset.manifest, config=config).write(dataset.folder)
+    missing = encode_integers(np.zeros((1, 1), np.int64), np.ones((1, 1), bool), rule)
+    assert EncodedDataset(dataset.folder).spec.missing_number == missing.item()
 
 
 def test_batches_can_be_reordered_and_resumed(dataset):

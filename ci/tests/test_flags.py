@@ -82,7 +82,7 @@ def test_every_flag_of_nvidia_is_there_with_its_default(command, capsys, monkeyp
     shown = shown_defaults(capsys, command, "--preset", "criteo_terabyte")
     assert {flag: shown.get(flag) for flag in NVIDIA} == {**NVIDIA, **DIFFERENT}
     ours = {"preset", "device", "precision", "execution", "optimizer", "num_indices_per_lookup", "shuffle_rows"}
-    ours |= {"embedding_epsilon", "embedding_decay", "standardise", "deterministic"}
+    ours |= {"embedding_epsilon", "embedding_decay", "standardise", "flag_missing", "embedding_init", "deterministic"}
     ours |= {"preload_batches", "synthetic_dataset_rows", "num_indices_per_lookup_fixed"}
     assert shown.keys() == NVIDIA.keys() | ours
 
@@ -203,6 +203,7 @@ BAD = {
     "optimizer": "lamb",
     "embedding_decay": "-0.5",
     "embedding_epsilon": "0",
+    "embedding_init": "-0.01",
     "precision": "fp8",
     "preload_batches": "0",
     "print_freq": "0",
@@ -211,6 +212,7 @@ BAD = {
     "shuffle_batch_order": "always",
     "shuffle_rows": "always",
     "standardise": "scaled",
+    "flag_missing": "yes",
     "synthetic_dataset": "maybe",
     "synthetic_dataset_rows": "0",
     "synthetic_dataset_table_sizes": "100,0",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,11 +16,13 @@ from dlrm_lib.config import ModelConfig
 from dlrm_lib.dataset import Batch
 from dlrm_lib.devices import pick
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import FeatureSpec
+from dlrm_lib.features import MISSING_NUMBERS, FeatureSpec
 from dlrm_lib.model import DLRM
 from dlrm_lib.model.interaction import CatInteraction, DotInteraction
+from dlrm_lib.model.missing import MissingFlags
 from dlrm_lib.model.mlp import mlp
 from dlrm_lib.model.standardise import Standardise
+from dlrm_lib.preprocess.rows import encode_integers
 
 SPEC = FeatureSpec(numerical=5, cardinalities=(4, 9, 30))
 CONFIG = ModelConfig(embedding_dim=6, bottom_mlp_sizes=(8, 6), top_mlp_sizes=(10, 1))
@@ -166,6 +169,50 @@ def test_the_numbers_of_a_row_do_not_depend_on_other_rows():
 def test_numbers_are_left_as_they_are_until_rows_were_measured():
     numbers = torch.randn(5, 4)
     assert torch.allclose(Standardise(4)(numbers), numbers, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["log_x_plus_2", "log_x_plus_3"])
+def test_missing_numbers_are_flagged_as_they_are_encoded(rule):
+    integer = np.array([[0, 5], [7, 0], [3, 4], [-1, 1]])
+    missing = np.array([[True, False], [False, True], [False, False], [False, False]])
+    encoded = torch.from_numpy(encode_integers(integer, missing, rule)).float()
+    expected = missing if rule == "log_x_plus_3" else integer == 0
+    assert torch.equal(MissingFlags(MISSING_NUMBERS[rule])(encoded), torch.from_numpy(expected).float())
+
+
+def test_a_flag_is_an_input_of_its_own_behind_the_standardised_numbers():
+    settings = {"embedding_dim": 6, "bottom_mlp_sizes": (8, 6), "top_mlp_sizes": (10, 1), "standardise": True}
+    model, batch = (
+        DLRM(replace(SPEC, missing_number=2.5), ModelConfig(**settings, flag_missing=True)),
+        random_batch(rows=4),
+    )
+    batch.numerical[1, 3] = batch.numerical[2, 0] = 2.5
+    model.standardise.measure(batch.numerical)
+    seen = []
+    model.bottom.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    model(batch.numerical, batch.categorical)
+    flags = torch.zeros(4, 5)
+    flags[1, 3] = flags[2, 0] = 1
+    assert torch.equal(seen[0], torch.cat([model.standardise(batch.numerical), flags], 1))
+
+
+def test_no_numbers_no_flags():
+    spec = FeatureSpec(numerical=0, cardinalities=(4, 9))
+    model = DLRM(spec, ModelConfig(embedding_dim=6, bottom_mlp_sizes=(8, 6), flag_missing=True))
+    assert model.bottom is None
+    assert model(torch.empty(2, 0), torch.zeros(2, 2, dtype=torch.int32)).shape == (2,)
+
+
+@pytest.mark.parametrize("init", [0.0, 0.01])
+def test_initial_embeddings_as_large_as_asked_for_and_the_layers_as_without(init):
+    settings = {"embedding_dim": 6, "bottom_mlp_sizes": (8, 6), "top_mlp_sizes": (10, 1)}
+    torch.manual_seed(1)
+    model = DLRM(SPEC, ModelConfig(**settings, embedding_init=init))
+    torch.manual_seed(1)
+    plain = DLRM(SPEC, ModelConfig(**settings))
+    largest = torch.cat([torch.full((ids, 1), ids**-0.5) for ids in SPEC.cardinalities])
+    assert torch.allclose(model.tables.weight, plain.tables.weight / largest * init)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("numerical", [0, 5])

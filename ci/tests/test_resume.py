@@ -37,6 +37,7 @@ BASE = Config.from_preset(
     "smoke",
     {
         "standardise": True,
+        "flag_missing": True,
         "embedding_dim": 4,
         "bottom_mlp_sizes": (8, 4),
         "top_mlp_sizes": (8, 1),
@@ -189,6 +190,8 @@ MUST_NOT = {
     "deterministic": True,
     "top_mlp_sizes": (9, 1),
     "standardise": False,
+    "flag_missing": False,
+    "embedding_init": 0.5,
     "interaction_op": "cat",
     "self_interaction": True,
     "num_indices_per_lookup": 2,

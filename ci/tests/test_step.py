@@ -173,6 +173,27 @@ def test_steps_on_standardised_numbers_equal_float64_autograd_on_them(name, exec
         assert torch.allclose(ours.double(), theirs, atol=5e-5)
 
 
+@pytest.mark.parametrize("execution", ["eager", "compile"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_steps_with_flags_equal_float64_autograd_on_twice_as_many_numbers(name, execution):
+    sizes = {"embedding_dim": 6, "bottom_mlp_sizes": (8, 6), "top_mlp_sizes": (10, 1)}
+    model, step = make(SPEC, ModelConfig(**sizes, flag_missing=True), optimizer=name, execution=execution)
+    plain, (oracle, lr) = PlainDlrm(model), OPTIMIZERS[name]
+    optimizer = oracle(plain.parameters(), lr=lr)
+    for seed, rows in enumerate((64, 1, 30, 64)):
+        batch = random_batch(rows=rows, seed=seed)
+        batch = batch._replace(numerical=batch.numerical.clamp_min(0.0))  # half of them are 0
+        flagged = batch._replace(numerical=torch.cat([batch.numerical, (batch.numerical == 0).float()], 1))
+        expected = functional.binary_cross_entropy_with_logits(plain(flagged), batch.label.double())
+        assert step(batch, lr).item() == pytest.approx(expected.item(), abs=5e-6)
+        optimizer.zero_grad()
+        expected.backward()
+        optimizer.step()
+    assert torch.allclose(model.tables.weight.double(), plain.weight(), atol=5e-5)
+    for ours, theirs in zip(model.bottom.parameters(), plain.bottom.parameters(), strict=True):
+        assert torch.allclose(ours.double(), theirs, atol=5e-5)
+
+
 @pytest.mark.parametrize("name", ["sgd", "adagrad", "rowwise_adagrad", "adam"])
 def test_a_step_leaves_rows_that_are_not_in_the_batch_alone(name):
     model, step = make(optimizer=name)

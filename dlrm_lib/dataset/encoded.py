@@ -5,6 +5,7 @@ A data set is a folder in the layout of NVIDIA's later DLRM (see ``features.py``
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 from dlrm_lib.dataset.file_split import FileSplit
 from dlrm_lib.dataset.split import Dataset
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import SPLITS, FeatureSpec
+from dlrm_lib.features import MISSING_NUMBERS, SPLITS, FeatureSpec
 from dlrm_lib.kernels.compiler import CannotCompile
 from dlrm_lib.kernels.take import Take
 from dlrm_lib.manifest import Manifest
@@ -96,13 +97,15 @@ class EncodedDataset(Dataset):
         """
         self.folder = Path(folder)
         self.manifest = Manifest.read(self.folder)
-        self.spec = FeatureSpec.read(self.folder / "feature_spec.yaml")
-        if list(self.spec.cardinalities) != self.manifest.cardinalities:
+        spec = FeatureSpec.read(self.folder / "feature_spec.yaml")
+        if list(spec.cardinalities) != self.manifest.cardinalities:
             raise InputError(
                 f"{self.folder / 'feature_spec.yaml'} does not fit the manifest.",
-                found=f"cardinalities {list(self.spec.cardinalities)}",
+                found=f"cardinalities {list(spec.cardinalities)}",
                 remedy="Encode the raw rows again.",
             )
+        missing = MISSING_NUMBERS[self.manifest.config["numeric_rule"]]
+        self.spec = dataclasses.replace(spec, missing_number=missing)
         self.train, self.validation, self.test = (
             ColumnSplit.open(self.folder / name, self.spec, self.manifest.rows[name]) for name in SPLITS
         )

@@ -12,7 +12,7 @@ from dlrm_lib.config import Config, ModelConfig, TrainingConfig
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.lab.machine import Machine
 from dlrm_lib.lab.style import TILES
-from dlrm_lib.model.cost import Cost, interaction_width, training_cost
+from dlrm_lib.model.cost import Cost, bottom_width, interaction_width, training_cost
 from dlrm_lib.training.schedule import decay_start, learning_rate
 
 # Numbers that an optimizer keeps of each weight, of each embedding weight, and of each embedding row.
@@ -124,7 +124,7 @@ def _about_precision(name: str, machine: Machine) -> Iterator[str]:
 
 def _layers(spec: FeatureSpec, model: ModelConfig) -> list[tuple[int, int]]:
     """Inputs and outputs of each layer."""
-    bottom = itertools.pairwise((spec.numerical, *model.bottom_mlp_sizes)) if spec.numerical else ()
+    bottom = itertools.pairwise((bottom_width(spec, model), *model.bottom_mlp_sizes)) if spec.numerical else ()
     return [*bottom, *itertools.pairwise((interaction_width(spec, model), *model.top_mlp_sizes))]
 
 

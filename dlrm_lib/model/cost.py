@@ -45,6 +45,11 @@ def interaction_width(spec: FeatureSpec, config: ModelConfig) -> int:
     return has_bottom * dim + vectors * (vectors - 1) // 2 + config.self_interaction * vectors + 1
 
 
+def bottom_width(spec: FeatureSpec, config: ModelConfig) -> int:
+    """Columns that the bottom MLP takes: the numbers, and perhaps a flag for each."""
+    return spec.numerical * (2 if config.flag_missing else 1)
+
+
 def training_cost(
     spec: FeatureSpec, config: ModelConfig, *, distinct: float = 1.0, number_bytes: int = 2
 ) -> dict[str, Cost]:
@@ -60,7 +65,7 @@ def training_cost(
     has_bottom, dim, lookups = spec.numerical > 0, config.embedding_dim, config.num_indices_per_lookup
     columns = len(spec.cardinalities)
     vectors, width = columns + has_bottom, interaction_width(spec, config)
-    bottom = (spec.numerical, *config.bottom_mlp_sizes) if has_bottom else ()
+    bottom = (bottom_width(spec, config), *config.bottom_mlp_sizes) if has_bottom else ()
     layers = Cost()
     for first, (fan_in, fan_out) in enumerate(itertools.pairwise(bottom)):
         layers += _layer(fan_in, fan_out, input_gradient=first > 0, number_bytes=number_bytes)

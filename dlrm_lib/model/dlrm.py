@@ -11,6 +11,7 @@ from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.model.embedding import EmbeddingTables
 from dlrm_lib.model.interaction import CatInteraction, DotInteraction
+from dlrm_lib.model.missing import MissingFlags
 from dlrm_lib.model.mlp import mlp
 from dlrm_lib.model.standardise import Standardise
 
@@ -41,9 +42,12 @@ class DLRM(nn.Module):
             indices_per_lookup=config.num_indices_per_lookup,
             hash_indices=config.hash_indices,
             max_table_size=config.max_table_size,
+            init=config.embedding_init,
         )
         self.standardise = Standardise(spec.numerical) if has_bottom and config.standardise else nn.Identity()
-        self.bottom = mlp(spec.numerical, config.bottom_mlp_sizes, last_is_linear=False) if has_bottom else None
+        self.missing = MissingFlags(spec.missing_number) if has_bottom and config.flag_missing else None
+        numbers = 2 * spec.numerical if self.missing else spec.numerical
+        self.bottom = mlp(numbers, config.bottom_mlp_sizes, last_is_linear=False) if has_bottom else None
         if config.interaction_op == "dot":
             self.interaction = DotInteraction(
                 vectors, dim, has_bottom=has_bottom, self_interaction=config.self_interaction
@@ -83,5 +87,8 @@ class DLRM(nn.Module):
     def dense(self, numerical: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """The part that autograd sees: float32 [B, N] and embedding rows [B, M, D] → logits [B]."""
         bottom_mlp, top_mlp = self._for_training if self.training else self._for_inference
-        bottom = bottom_mlp and bottom_mlp(self.standardise(numerical))
+        numbers = self.standardise(numerical)
+        if self.missing:
+            numbers = torch.cat([numbers, self.missing(numerical)], 1)
+        bottom = bottom_mlp and bottom_mlp(numbers)
         return top_mlp(self.interaction(bottom, rows)).squeeze(1)

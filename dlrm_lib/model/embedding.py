@@ -75,8 +75,9 @@ class EmbeddingTables(nn.Module):
         indices_per_lookup: int = 1,
         hash_indices: bool = False,
         max_table_size: int | None = None,
+        init: float | None = None,
     ) -> None:
-        """Draws each table from uniform(±sqrt(1 / its rows)), as NVIDIA does.
+        """Draws each table from uniform(±sqrt(1 / its rows)), as NVIDIA does, or from uniform(±init).
 
         Args:
             cardinalities: Ids of each column.
@@ -84,6 +85,7 @@ class EmbeddingTables(nn.Module):
             indices_per_lookup: L.
             hash_indices: An id stands for the row ``id % rows of its table``.
             max_table_size: The most rows that a table has; columns with more ids share rows.
+            init: Size of the largest initial number.
         """
         super().__init__()
         sizes = [min(ids, max_table_size or ids) for ids in cardinalities]
@@ -94,7 +96,8 @@ class EmbeddingTables(nn.Module):
         self.register_buffer("sizes", torch.tensor(sizes, dtype=torch.int64), persistent=False)
         self.register_buffer("offsets", self.sizes.cumsum(0) - self.sizes, persistent=False)
         for start, rows in zip(self.offsets.tolist(), sizes, strict=True):
-            self.weight[start : start + rows].uniform_(-(rows**-0.5), rows**-0.5)
+            largest = rows**-0.5 if init is None else init
+            self.weight[start : start + rows].uniform_(-largest, largest)
         self.kernel: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
     def forward(self, categorical: torch.Tensor) -> torch.Tensor:

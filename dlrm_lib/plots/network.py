@@ -11,6 +11,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from dlrm_lib.config import ModelConfig
 from dlrm_lib.features import FeatureSpec
+from dlrm_lib.model.cost import bottom_width
 from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, SKY, axes, label_bars, panels
 
 # Each block: left edge, bottom, width and colour; all are _BLOCK_HEIGHT high, in a field of 100 by 31.
@@ -52,7 +53,7 @@ def blocks(spec: FeatureSpec, config: ModelConfig, width: int) -> Figure:
     details = {
         "numbers": f"N = {spec.numerical}",
         "ids": f"M = {columns}",
-        "bottom MLP": sizes((spec.numerical, *config.bottom_mlp_sizes)),
+        "bottom MLP": sizes((bottom_width(spec, config), *config.bottom_mlp_sizes)),
         "tables": f"{sum(spec.cardinalities):,} rows, D = {dim}",
         "interaction": f"F = M + 1 = {columns + 1}",
         "top MLP": sizes((width, *config.top_mlp_sizes)),

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dlrm_lib.features import RawColumns
+from dlrm_lib.features import MISSING_NUMBERS, RawColumns
 from dlrm_lib.preprocess.compiled import compiled, load8
 from dlrm_lib.preprocess.tokens import TAG, Texts, Tokens
 
@@ -144,7 +144,7 @@ def _table(shift: int, when_missing: float) -> np.ndarray:
 
 
 _SHIFTS = {"log_x_plus_2": 2, "log_x_plus_3": 3}
-_TABLES = {"log_x_plus_2": _table(2, np.log(2.0)), "log_x_plus_3": _table(3, 0.0)}
+_TABLES = {rule: _table(shift, MISSING_NUMBERS[rule]) for rule, shift in _SHIFTS.items()}
 
 
 @compiled

@@ -28,7 +28,7 @@ from dlrm_lib.training.step import TrainStep
 from dlrm_lib.training.tensor_file import TensorFile, open_tensors, write_tensors
 from dlrm_lib.training.train_step import train_step
 
-_FORMAT = 2
+_FORMAT = 3
 # A model knows what its inputs mean; a position in the data also needs the same rows in the same order.
 _MEANING = ("config", "vocabulary")
 _ROWS = (*_MEANING, "source", "split")
@@ -149,8 +149,9 @@ def _about(kind: str, model: DLRM, config: Config, manifest: Manifest) -> dict[s
         "preset": config.preset,
         "model": as_dict(config.model),
         "training": as_dict(config.training),
-        "numerical": 0 if model.bottom is None else model.bottom[0].in_features,
+        "numerical": model.spec.numerical,
         "cardinalities": manifest.cardinalities,
+        "missing_number": model.spec.missing_number,
         "hashes": manifest.hashes,
     }
 
@@ -210,5 +211,9 @@ def _config(path: Path, about: dict[str, Any]) -> Config:
 
 
 def _model(about: dict[str, Any], config: Config, device: Device) -> DLRM:
-    spec = FeatureSpec(numerical=about["numerical"], cardinalities=tuple(about["cardinalities"]))
+    spec = FeatureSpec(
+        numerical=about["numerical"],
+        cardinalities=tuple(about["cardinalities"]),
+        missing_number=about["missing_number"],
+    )
     return DLRM(spec, config.model).to(device.torch_device)
