@@ -1,10 +1,8 @@
-"""Figures and the explorer of chapter 05 draw what they are given; published results have sources."""
+"""Figures and the explorer of chapter 05 draw what they are given."""
 
 from __future__ import annotations
 
-import csv
 import io
-from urllib.parse import urlparse
 
 import numpy as np
 import pytest
@@ -112,20 +110,6 @@ def test_published_results_stand_beside_what_was_not_measured():
     assert [bar.get_width() for bar in ax.patches] == [4.5, 0.0]
     assert texts(ax) == ["4.5", "not measured yet"]
     assert ax.lines[0].get_xdata()[0] == 20.0
-
-
-def test_every_published_result_has_a_source(checkout):
-    with (checkout / "data" / "published_results.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert rows
-    for row in rows:
-        assert urlparse(row["url"]).scheme == "https", row
-        assert all(row[name] for name in ("system", "source", "hardware", "precision", "metric", "unit", "date")), row
-        assert float(row["value"]) > 0
-        assert int(row["gpus"]) > 0
-        assert int(row["batch_size"]) > 0
-    keys = [(row["system"], row["hardware"], row["precision"], row["metric"]) for row in rows]
-    assert len(set(keys)) == len(keys)
 
 
 def pixels(png: bytes) -> np.ndarray:

@@ -65,19 +65,28 @@ def make_plan(files: list[Path], columns: RawColumns, cores: int) -> Plan:
     sampled = [_sample(path) for path in {files[0], files[-1]}]
     read, lines = (sum(column) for column in zip(*sampled, strict=True))
     rows = round(size * lines / read) if read else 0
-    n, m = columns.numerical, columns.categorical
-    output = rows * (1 + 2 * n + 4 * m)
-    # Codes and dealt rows, at the moment when both are there; the dictionaries are small beside them.
-    spill = 2 * output + 8 * rows
+    output, spill = disk_needs(rows, columns)
     return Plan(
         files=len(files),
         bytes=size,
         rows=rows,
         output_bytes=output,
         spill_bytes=spill,
-        memory_bytes=_JAVA_BYTES + cores * _TASK_BYTES,
+        memory_bytes=memory_needs(cores),
         seconds=_START_SECONDS + rows * columns.total / 40 / (_ROWS_PER_CORE_SECOND * cores),
     )
+
+
+def disk_needs(rows: int, columns: RawColumns) -> tuple[int, int]:
+    """Bytes of the data set and of the intermediate files that so many rows take at most."""
+    output = rows * (1 + 2 * columns.numerical + 4 * columns.categorical)
+    # Codes and dealt rows, at the moment when both are there; the dictionaries are small beside them.
+    return output, 2 * output + 8 * rows
+
+
+def memory_needs(cores: int) -> int:
+    """Bytes that all processes take together with so many tasks at a time, about."""
+    return _JAVA_BYTES + cores * _TASK_BYTES
 
 
 def check_plan(plan: Plan, data: Path, work: Path, *, cores: int, here: bool, memory: int | None = None) -> None:
