@@ -82,6 +82,7 @@ def test_every_flag_of_nvidia_is_there_with_its_default(command, capsys, monkeyp
     shown = shown_defaults(capsys, command, "--preset", "criteo_terabyte")
     assert {flag: shown.get(flag) for flag in NVIDIA} == {**NVIDIA, **DIFFERENT}
     ours = {"preset", "device", "precision", "execution", "optimizer", "num_indices_per_lookup", "shuffle_rows"}
+    ours |= {"decay_power", "interaction_lasso"}
     ours |= {"embedding_epsilon", "embedding_decay", "standardise", "flag_missing", "embedding_init", "deterministic"}
     ours |= {"preload_batches", "synthetic_dataset_rows", "num_indices_per_lookup_fixed"}
     assert shown.keys() == NVIDIA.keys() | ours
@@ -192,6 +193,7 @@ BAD = {
     "hash_indices": "perhaps",
     "inference_benchmark_batch_sizes": "1,0",
     "inference_benchmark_steps": "0",
+    "interaction_lasso": "-1",
     "interaction_op": "add",
     "loss_scale": "0",
     "lr": "fast",
@@ -201,6 +203,7 @@ BAD = {
     "num_indices_per_lookup_fixed": "sometimes",
     "num_numerical_features": "-1",
     "optimizer": "lamb",
+    "decay_power": "0",
     "embedding_decay": "-0.5",
     "embedding_epsilon": "0",
     "embedding_init": "-0.01",

@@ -54,6 +54,8 @@ def test_dot_interaction_equals_a_naive_loop(rows, columns, dim, has_bottom, sel
                 expected.append(sum(float(x) * float(y) for x, y in zip(vectors[i], vectors[j], strict=True)))
         expected.append(0.0)
         assert result[b].tolist() == pytest.approx(expected, abs=1e-5)
+        products = expected[dim * has_bottom : -1]
+        assert result[b, interaction.products].tolist() == pytest.approx(products, abs=1e-5)
     assert result.shape == (rows, interaction.width)
 
 

@@ -151,6 +151,40 @@ def test_embedding_decay_leaves_the_row_of_zeros_and_absent_rows_alone(name, exe
 
 
 @pytest.mark.parametrize("execution", ["eager", "compile"])
+@pytest.mark.parametrize("shape", [name for name in SHAPES if "bags" not in name])
+def test_the_lasso_shrinks_the_weights_of_each_product_together(shape, execution):
+    spec, changes, _ = SHAPES[shape]
+    config = ModelConfig(**{"embedding_dim": 6, "bottom_mlp_sizes": (8, 6), "top_mlp_sizes": (10, 1), **changes})
+    settings = {"optimizer": "adam", "execution": execution}
+    model, step = make(spec, config, **settings, interaction_lasso=40.0)
+    without, plain = make(spec, config, **settings)
+    for of in (model, without):
+        of.tables.weight[: of.tables.sizes[0] if len(of.tables.sizes) else 0] = 0.0  # products of zero teach nothing
+        of.top[0].weight.data[:, of.interaction.products][:, :2] = 0.0
+    batch, lr = random_batch(spec), 0.004
+    assert step(batch, lr) == plain(batch, lr)
+    expected, shrunk, fates = without.top[0].weight.detach().double(), model.top[0].weight.detach().double(), set()
+    for column in range(*model.interaction.products.indices(expected.shape[1])):
+        length = sum(float(w) ** 2 for w in expected[:, column]) ** 0.5
+        left = max(1 - lr * 40.0 * len(expected) ** 0.5 / length, 0.0) if length else 0.0
+        fates.add("nothing there" if not length else "gone" if not left else "shorter")
+        assert shrunk[:, column].tolist() == pytest.approx((left * expected[:, column]).tolist(), abs=1e-7)
+        expected[:, column] = shrunk[:, column]
+    assert torch.equal(shrunk, expected)  # no other column was touched
+    for ours, theirs in zip(model.state_dict().items(), without.state_dict().items(), strict=True):
+        assert ours[0] == "top.0.weight" or torch.equal(ours[1], theirs[1])
+    if shape in ("dot", "self-interaction"):
+        assert fates == {"nothing there", "gone", "shorter"}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adagrad", "rowwise_adagrad"])
+def test_the_lasso_is_adams(name):
+    (model, step), (plain, without) = (make(optimizer=name, interaction_lasso=of) for of in (9.0, 0.0))
+    assert step(random_batch(), 0.1) == without(random_batch(), 0.1)
+    assert torch.equal(model.top[0].weight, plain.top[0].weight)
+
+
+@pytest.mark.parametrize("execution", ["eager", "compile"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_steps_on_standardised_numbers_equal_float64_autograd_on_them(name, execution):
     config = ModelConfig(embedding_dim=6, bottom_mlp_sizes=(8, 6), top_mlp_sizes=(10, 1), standardise=True)

@@ -60,6 +60,12 @@ def test_the_decay_follows_the_warmup_when_no_start_is_given():
     assert learning_rate(14, config) == pytest.approx(0.25)
 
 
+def test_the_power_of_the_decay():
+    config = Config().override(lr=0.5, warmup_steps=0, decay_start_step=4, decay_steps=10, decay_power=3).training
+    rates = [learning_rate(step, config) for step in range(14)]
+    assert rates == pytest.approx([0.5] * 4 + [0.5 * (left / 10) ** 3 for left in range(9, 0, -1)] + [1e-7])
+
+
 def test_events_count_every_step_and_row(dataset):
     _, events = train(dataset, epochs=2)
     progress = [e for e in events if isinstance(e, Progress)]

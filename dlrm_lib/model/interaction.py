@@ -20,6 +20,7 @@ class DotInteraction(nn.Module):
     Attributes:
         width: Columns of the output: D + F·(F − 1)/2 + 1, without the D if there is no bottom MLP, and with F more if
             each vector meets itself too.
+        products: Where in the output the dot products are.
         kernel: Takes over ``forward`` where code made for the machine does the same faster: (bottom, rows, width) →
             output.
     """
@@ -38,6 +39,7 @@ class DotInteraction(nn.Module):
         # Positions of the lower triangle in a flattened [F, F] matrix, row by row.
         self.register_buffer("pairs", row * vectors + column, persistent=False)
         self.width = has_bottom * dim + len(self.pairs) + 1
+        self.products = slice(has_bottom * dim, self.width - 1)
         self.kernel: Callable[[torch.Tensor | None, torch.Tensor, int], torch.Tensor] | None = None
 
     def forward(self, bottom: torch.Tensor | None, rows: torch.Tensor) -> torch.Tensor:
@@ -55,7 +57,10 @@ class CatInteraction(nn.Module):
 
     Attributes:
         width: Columns of the output: F·D.
+        products: Where in the output there are dot products: nowhere.
     """
+
+    products = slice(0, 0)
 
     def __init__(self, vectors: int, dim: int) -> None:
         super().__init__()

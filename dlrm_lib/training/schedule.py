@@ -1,4 +1,4 @@
-"""The learning rate: linear warmup, a plateau, quadratic decay."""
+"""The learning rate: linear warmup, a plateau, polynomial decay."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     """The learning rate of a step, counted from 0.
 
     As in NVIDIA's DLRM (``lr_step`` of its 2020 release): after the warmup's first ``step + 1`` of ``warmup_steps``
-    steps the rate has covered that share of the way to ``lr``; the decay is polynomial of power 2 and stops at 1e-7.
+    steps the rate has covered that share of the way to ``lr``; the decay is polynomial, there always of power 2, and
+    stops at 1e-7.
     """
     done = step + 1
     decayed = done - decay_start(config)
     if config.decay_steps and decayed > 0:
         left = max(config.decay_steps - decayed, 0) / config.decay_steps
-        return max(config.lr * left**2, _FLOOR)
+        return max(config.lr * left**config.decay_power, _FLOOR)
     if done < config.warmup_steps:
         return config.lr * (1 - (1 - done / config.warmup_steps) / 2**config.warmup_factor)
     return config.lr

@@ -48,6 +48,7 @@ class TrainStep:
         self.sparse_optimizer = self._rule(config)(
             model.tables.weight, self.kernels, epsilon=config.embedding_epsilon, decay=config.embedding_decay
         )
+        self.lasso = config.interaction_lasso if config.optimizer == "adam" else 0.0
         self.done = 0
 
     @property
@@ -75,6 +76,8 @@ class TrainStep:
         for group in self.dense_optimizer.param_groups:
             group["lr"] = lr
         self.dense_optimizer.step()
+        if self.lasso:
+            self._shrink_products(lr)
         self.sparse_optimizer.step(*tables.spread(row_ids, rows.grad), lr)
         return loss
 
@@ -97,6 +100,17 @@ class TrainStep:
         overflow = ~torch.stack([gradient.isfinite().all() for gradient in gradients]).all()
         self.loss_scale.update(overflow)
         return not overflow
+
+    @torch.no_grad()
+    def _shrink_products(self, lr: float) -> None:
+        """Pulls all that the top MLP makes of one dot product towards zero: most pairs of features tell nothing.
+
+        The proximal step of the group lasso (Yuan and Lin 2006), one group per product: the length of its weights gets
+        shorter by lr * interaction_lasso * sqrt(outputs), down to zero.
+        """
+        products = self.model.top[0].weight[:, self.model.interaction.products]
+        length = torch.linalg.vector_norm(products, dim=0).clamp_min(torch.finfo(products.dtype).tiny)
+        products.mul_((1 - lr * self.lasso * len(products) ** 0.5 / length).clamp_min(0.0))
 
     def _rule(self, config: TrainingConfig) -> type[SparseOptimizer]:
         """The update rule of the embeddings."""
