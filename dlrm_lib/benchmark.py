@@ -1,19 +1,138 @@
-"""How long a trained model takes to answer: the latency of single batches, and what it means in rows per second."""
+"""How fast a model trains, and how long it takes to answer: rows per second, and the latency of single batches."""
 
 from __future__ import annotations
 
 import itertools
+import statistics
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from dlrm_lib.clean_timing import in_turn
+from dlrm_lib.config import TrainingConfig
 from dlrm_lib.dataset import Batch, Split
 from dlrm_lib.devices import Device
 from dlrm_lib.errors import InputError
 from dlrm_lib.model import DLRM
+from dlrm_lib.training import train_step
+
+# Different batches that a measurement cycles through, and rows that they hold together where the batches are not too
+# large for that: embedding rows must not be found in a cache only because a step just before had them too.
+_FEWEST, _MOST, _HELD_ROWS = 8, 64, 2**17
+# Steps of each kind before the clock starts: the first ones compile, allocate memory and find nothing in the caches.
+WARMUP_STEPS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """A number that was measured several times.
+
+    Attributes:
+        median: The middle one.
+        low: The smallest.
+        high: The largest.
+        repeats: How many times.
+    """
+
+    median: float
+    low: float
+    high: float
+    repeats: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        """The summary of one value or more."""
+        values = list(values)
+        return cls(median=statistics.median(values), low=min(values), high=max(values), repeats=len(values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSpeed:
+    """How fast batches of one size are trained on in one precision.
+
+    Attributes:
+        precision: fp32, tf32, bf16 or fp16.
+        batch_size: Rows per step.
+        samples_per_second: Over the repeats that counted.
+        dropped: Repeats that did not, since something else had a core.
+    """
+
+    precision: str
+    batch_size: int
+    samples_per_second: Spread
+    dropped: int
+
+
+def benchmark_training(
+    model: DLRM,
+    split: Split,
+    config: TrainingConfig,
+    device: Device,
+    *,
+    batch_sizes: Sequence[int],
+    precisions: Sequence[str],
+    repeats: int = 5,
+    seconds: float = 0.5,
+    tries: int = 3,
+) -> list[TrainingSpeed]:
+    """Times whole training steps, forward, backward and update, of each precision and batch size in turn.
+
+    Reading is not part of the times: each kind cycles through a few batches that are held on the device. Nor are the
+    first steps of each kind, and the one before each repeat.
+
+    Args:
+        model: On the device. It is trained on, without a schedule: throw it away afterwards.
+        split: Its first rows are trained on, again and again.
+        config: How to train, apart from batch size and precision.
+        device: Where the model is.
+        batch_sizes: Rows per step.
+        precisions: As in ``TrainingConfig``.
+        repeats: Segments of each kind, never two of one kind after the other.
+        seconds: About how long a segment is; at least one step.
+        tries: Segments to run until one is clean; 1 counts them all (see ``clean_timing``).
+
+    Raises:
+        InputError: the device lacks a precision, the split is empty, or no segment of a kind was clean.
+    """
+    was_training = model.training
+    model.train()
+    steps = {
+        (precision, size): _held_step(model, split, replace(config, precision=precision, batch_size=size), device)
+        for precision in precisions
+        for size in batch_sizes
+    }
+    try:
+        for step in steps.values():
+            for number in range(WARMUP_STEPS):
+                step(number)
+        times = in_turn(steps, rounds=repeats, seconds=seconds, tries=tries, settle=device.synchronize)
+    finally:
+        model.train(was_training)
+    speeds = []
+    for (precision, size), of in times.items():
+        rates = [size / step_seconds for step_seconds in of.seconds if step_seconds]
+        if not rates:
+            raise InputError(
+                "The machine is too busy to be measured.",
+                found=f"{precision}, batches of {size:,}: none of {of.dropped} segments had the cores to itself",
+                remedy="End what else runs, or use fewer threads.",
+            )
+        name = device.precision(precision)
+        speeds.append(
+            TrainingSpeed(precision=name, batch_size=size, samples_per_second=Spread.of(rates), dropped=of.dropped)
+        )
+    return speeds
+
+
+def _held_step(model: DLRM, split: Split, config: TrainingConfig, device: Device) -> Callable[[int], torch.Tensor]:
+    """A training step on the batch with that number, of those that are held on the device."""
+    step = train_step(model, config, device)
+    count = min(max(_HELD_ROWS // config.batch_size, _FEWEST), _MOST)
+    held = [step.prepare(batch) for batch in itertools.islice(endless_batches(split, config.batch_size), count)]
+    return lambda number: step(held[number % count], config.lr)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
-"""How fast raw rows are encoded, beside Polars and beside the DataFrame pipeline of chapter 02.
+"""How fast raw rows are encoded, beside Polars, DuckDB and the DataFrame pipeline of chapter 02.
 
-    python ci/bench/preprocess.py [--rows 4000000] [--days 24] [--peers polars,polars_tuned,dataframe]
+    python ci/bench/preprocess.py [--rows 4000000] [--days 24] [--peers duckdb,dataframe]
     python ci/bench/preprocess.py --scaling 4,16,32 [--days 24]
 
     Both also take [--cores 2] [--repeats 3] [--data FOLDER] [--record PATH]; --data keeps the rows for the next time.
@@ -11,6 +11,7 @@ whole command in a fresh process: the start of Python and Spark and the writing 
 - ours: ``python -m dlrm_lib preprocess``. It checks every line, hashes the files and shuffles the training rows.
 - polars: all rows in memory, read file by file, tokens replaced with ``replace_strict``; polars_tuned: the fastest of
   several ways that were tried. They write one array per column, check and hash nothing, and keep the rows in order.
+- duckdb: all rows in a table in memory, tokens joined with their ids; the same arrays, and nothing checked or hashed.
 - dataframe: the cells of chapter 02 that are tagged ``dataframe``, up to encoded Parquet; rows in their order.
 
 After the first round the results are compared: every label and id of a peer must be ours, and every number within one
@@ -113,7 +114,7 @@ def rows_in_input_order(contestant: str, output: Path) -> Iterator[np.ndarray]:
             unshuffled = np.empty_like(of_train)
             unshuffled[shuffled] = of_train
             yield np.concatenate([unshuffled, *of_rest])
-    elif contestant.startswith("polars"):
+    elif contestant != "dataframe":
         for name in ("label", "numerical", *(f"cat_{j}" for j in range(len(TOKENS)))):
             yield np.load(output / f"{name}.npy")
     else:
@@ -194,7 +195,9 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
-        "--peers", type=lambda text: [name for name in text.split(",") if name], default="polars,polars_tuned,dataframe"
+        "--peers",
+        type=lambda text: [name for name in text.split(",") if name],
+        default="polars,polars_tuned,duckdb,dataframe",
     )
     parser.add_argument("--scaling", type=lambda text: [int(size) * 10**6 for size in text.split(",")])
     parser.add_argument("--data", type=Path, help="folder for raw rows, kept; by default they are removed at the end")
@@ -220,7 +223,8 @@ def main() -> None:
             config["rows"] = sizes
         else:
             what, metrics = "preprocessing beside its peers", compare(sets[arguments.rows][0], scratch, arguments)
-            config |= {"rows": arguments.rows, "polars": importlib.metadata.version("polars")}
+            versions = {name: importlib.metadata.version(name) for name in ("polars", "duckdb")}
+            config |= {"rows": arguments.rows, **versions}
     if arguments.record:
         write_record(arguments.record, what=what, config=config, metrics=metrics)
 

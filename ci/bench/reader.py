@@ -35,8 +35,8 @@ from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.clean_timing import Times, in_turn, ratios
 
+from dlrm_lib.clean_timing import Times, in_turn, ratios
 from dlrm_lib.dataset import InOrder, Order, ShuffledBatches, ShuffledRows, Split, read_ahead
 from dlrm_lib.dataset.encoded import ColumnSplit
 from dlrm_lib.dataset.record_layout import RecordSplit

@@ -20,7 +20,7 @@ The contestants:
 
 All train in one process, on the same batches in memory (ids drawn log-uniformly, which is Zipf's law), from the same
 weights, and their first losses are compared. They run segments of half a second in turn, at least a step; a segment in
-which something else took a core is measured again (see ``clean_timing.py``). A figure is the median of the clean
+which something else took a core is measured again (see ``dlrm_lib.clean_timing``). A figure is the median of the clean
 segments; a ratio is the median of the ratios within a round. The library keeps freed memory for the next step, and as
 that holds for a whole process, its peers here gain from it too: alone they are a little slower. N takes about 14 GiB of
 memory with all contestants, H about 18.
@@ -49,10 +49,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.clean_timing import Times, in_turn, quartiles, ratios
 from bench.train_peers import Contestant, Weights, linears, plain, torchrec, torchrec_is_installed
 from set_up import set_up_peers
 
+from dlrm_lib.clean_timing import Times, in_turn, quartiles, ratios
 from dlrm_lib.config import Config, ModelConfig, TrainingConfig, as_dict
 from dlrm_lib.dataset import Batch
 from dlrm_lib.devices import pick

@@ -14,12 +14,12 @@ from bench.on_gpu import peer_build, roofline, sanitize, training
 from bench.on_gpu.card import Card, StandIn, Timing
 from bench.on_gpu.data import TERABYTE, TINY, draw, planted_logit, resident, unique_share, write_dataset
 from bench.on_gpu.report import Part, Report
-from bench.on_gpu.statistics import paired
 from scipy import stats
 
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.metrics import auc
+from dlrm_lib.metrics.equivalence import paired
 from dlrm_lib.model.cost import training_cost
 
 CEILINGS = {"copy": 3e12, "fp32": 5e13, "tf32": 4e14, "bf16": 8e14, "fp16": 8e14}

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from functools import partial
 
 import numpy as np
 import oracle_preprocess as oracle
 import pytest
 from bench.preprocess import twice
-from bench.preprocess_peers import SETTINGS, with_polars
+from bench.preprocess_peers import SETTINGS, with_duckdb, with_polars
 
 from dlrm_lib.features import CRITEO
 
-pytest.importorskip("polars", reason="Polars is a package for developers: pip install -e '.[develop]'")
+for peer in ("polars", "duckdb"):
+    pytest.importorskip(peer, reason=f"{peer} is a package for developers: pip install -e '.[develop]'")
 
 # Counts around the frequency limit, many ties, and text that CSV readers like to interpret.
 _TOKENS = [f"{value:08x}" for value in range(120)] + ["", "", "é", "Z", '"', 'a"b', "241546e0", "00", "null", "a b"]
@@ -36,9 +38,16 @@ def days(tmp_path):
     return raw
 
 
-@pytest.mark.parametrize("tuned", [False, True])
-def test_polars_encodes_as_the_oracle_does(days, tmp_path, tuned):
-    with_polars(days, tmp_path / "encoded", tuned=tuned)
+_PEERS = {
+    "polars": partial(with_polars, tuned=False),
+    "polars_tuned": partial(with_polars, tuned=True),
+    "duckdb": partial(with_duckdb, cores=2),
+}
+
+
+@pytest.mark.parametrize("peer", _PEERS)
+def test_a_peer_encodes_as_the_oracle_does(days, tmp_path, peer):
+    _PEERS[peer](days, tmp_path / "encoded")
     in_order = dataclasses.replace(SETTINGS, order="input")
     expected = oracle.encode([days / f"day_{day}" for day in range(12)], in_order, CRITEO).files
 
@@ -52,6 +61,16 @@ def test_polars_encodes_as_the_oracle_does(days, tmp_path, tuned):
     steps = numerical.astype(int) - np.frombuffer(of_all_rows("numerical.bin"), np.int16)
     assert np.abs(steps).max() <= 1
     assert np.count_nonzero(steps) < 0.001 * steps.size
+
+
+def test_duckdb_keeps_many_rows_in_order(days, tmp_path):
+    for path in days.iterdir():  # DuckDB's threads take 122,880 rows at a time
+        path.write_bytes(50 * path.read_bytes())
+    with_polars(days, tmp_path / "polars", tuned=True)
+    with_duckdb(days, tmp_path / "duckdb", cores=2)
+    for name in ("label", *(f"cat_{j}" for j in range(26))):
+        polars, duckdb = (np.load(tmp_path / peer / f"{name}.npy") for peer in ("polars", "duckdb"))
+        np.testing.assert_array_equal(duckdb, polars, name)
 
 
 def test_rows_twice_keep_their_share_of_training_days(days):

@@ -11,11 +11,12 @@ import sys
 import pytest
 import set_up
 import torch
-from bench import clean_timing, train_cpu
-from bench.clean_timing import Times, in_turn, quartiles, ratios
+from bench import train_cpu
 from bench.train_cpu import Workload, compare, contestants, ours, random_batches, weights_of
 from bench.train_peers import plain, torchrec, torchrec_is_installed
 
+from dlrm_lib import clean_timing
+from dlrm_lib.clean_timing import Times, in_turn, quartiles, ratios
 from dlrm_lib.config import ModelConfig, TrainingConfig
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.model import DLRM
@@ -165,7 +166,7 @@ def test_segments_that_are_not_clean_are_measured_again(monkeypatch):
     duration = {"a": 0.2, "b": 0.1}
     calls = []
 
-    def segment(step, steps):
+    def segment(step, steps, settle):
         calls.append(step)
         if len(calls) <= 5:  # two looks at a and three at b find out how many steps make a segment
             return duration[step], True
@@ -197,7 +198,7 @@ def test_a_segment_that_shares_its_core_is_not_clean(checkout):
     code = (
         "import os, subprocess, sys, time\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "from bench.clean_timing import _segment\n"
+        "from dlrm_lib.clean_timing import _segment\n"
         "other = subprocess.Popen([sys.executable, '-c', 'print(1, flush=True)\\nwhile True: pass'], stdout=-1)\n"
         "other.stdout.readline()\n"
         "def step(number):\n"

@@ -155,7 +155,7 @@ def write_dataset(folder: Path, spec: FeatureSpec, rows: Batch, times: int) -> E
                     values.tofile(file)
     spec.write(folder / "feature_spec.yaml")
     Manifest(
-        config={"layout": "planted rows"},
+        config={"layout": "planted rows", "numeric_rule": "log_x_plus_3"},
         source=[],
         rows=counts,
         clicks={},

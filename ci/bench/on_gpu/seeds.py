@@ -15,9 +15,9 @@ import torch
 from bench.on_gpu.card import Card
 from bench.on_gpu.data import HeldRows, Workload, build, draw, workload
 from bench.on_gpu.report import Report
-from bench.on_gpu.statistics import paired
 
 from dlrm_lib.dataset import Batch
+from dlrm_lib.metrics.equivalence import paired
 from dlrm_lib.training import FusedStep, evaluate
 from dlrm_lib.training.schedule import learning_rate
 

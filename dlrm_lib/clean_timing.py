@@ -2,7 +2,8 @@
 
 Two threads that wait for each other after every layer are held up both when one of them loses its core, so a busy
 neighbour changes a result tenfold. Linux tells how long each thread stood ready without a core: the second number of
-``/proc/self/task/<thread>/schedstat``, in nanoseconds (kernel documentation, ``scheduler/sched-stats.rst``).
+``/proc/self/task/<thread>/schedstat``, in nanoseconds (kernel documentation, ``scheduler/sched-stats.rst``). Where
+nobody tells, only what the calling thread lost counts.
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+
+Name = TypeVar("Name", bound=Hashable)
+Result = TypeVar("Result")
 
 WAITED = 0.03  # share of a segment that threads may wait for a core, all together
 AWAY = 0.05  # share of a segment in which the calling thread may have no core for any reason, the hypervisor's included
@@ -33,8 +38,13 @@ class Times:
 
 
 def in_turn(
-    contestants: dict[str, Callable[[int], object]], *, rounds: int, seconds: float = 0.5, tries: int = TRIES
-) -> dict[str, Times]:
+    contestants: dict[Name, Callable[[int], object]],
+    *,
+    rounds: int,
+    seconds: float = 0.5,
+    tries: int = TRIES,
+    settle: Callable[[], object] = lambda: None,
+) -> dict[Name, Times]:
     """Lets every contestant run a segment in each round, each time another one first.
 
     Args:
@@ -43,8 +53,9 @@ def in_turn(
         seconds: About how long a segment is; at least one step.
         tries: Segments to run until one is clean. 1 keeps every first one, clean or not: for contestants whose own
             threads wait for cores or for each other, which looks as if something else took them.
+        settle: Waits until all steps are done, where they only began.
     """
-    steps = {name: _steps_in(seconds, step) for name, step in contestants.items()}
+    steps = {name: _steps_in(seconds, step, settle) for name, step in contestants.items()}
     times = {name: Times() for name in contestants}
     names = list(contestants)
     for number in range(rounds):
@@ -52,7 +63,8 @@ def in_turn(
         for name in names[first:] + names[:first]:
             for _ in range(tries):
                 contestants[name](0)  # brings its weights back into the caches
-                per_step, clean = _segment(contestants[name], steps[name])
+                settle()
+                per_step, clean = _segment(contestants[name], steps[name], settle)
                 if clean or tries == 1:
                     break
                 times[name].dropped += 1
@@ -60,10 +72,10 @@ def in_turn(
     return times
 
 
-def _steps_in(seconds: float, step: Callable[[int], object]) -> int:
+def _steps_in(seconds: float, step: Callable[[int], object], settle: Callable[[], object]) -> int:
     """How many steps take about so long: found by doubling, as the first ones may be quick, being prepared already."""
     steps = 1
-    while (per_step := _segment(step, steps)[0]) * steps < seconds / 2:
+    while (per_step := _segment(step, steps, settle)[0]) * steps < seconds / 2:
         steps *= 2
     return max(1, round(seconds / per_step))
 
@@ -78,21 +90,34 @@ def ratios(slow: Times, fast: Times) -> list[float]:
     return [a / b for a, b in zip(slow.seconds, fast.seconds, strict=True) if a and b]
 
 
-def _segment(step: Callable[[int], object], steps: int) -> tuple[float, bool]:
-    """Seconds per step, and whether nothing else had our cores."""
+def watched(work: Callable[[], Result]) -> tuple[Result, float, bool]:
+    """What the work returns, the seconds it took, and whether nothing else had our cores meanwhile."""
     waited = _waited()
     wall, busy = time.perf_counter(), time.thread_time()
-    for number in range(steps):
-        step(number)
+    result = work()
     wall, busy = time.perf_counter() - wall, time.thread_time() - busy
     delay = sum(now - waited.get(thread, 0) for thread, now in _waited().items()) / 1e9
-    return wall / steps, delay <= WAITED * wall and busy >= (1 - AWAY) * wall
+    return result, wall, delay <= WAITED * wall and busy >= (1 - AWAY) * wall
+
+
+def _segment(
+    step: Callable[[int], object], steps: int, settle: Callable[[], object] = lambda: None
+) -> tuple[float, bool]:
+    """Seconds per step, and whether nothing else had our cores."""
+
+    def work() -> None:
+        for number in range(steps):
+            step(number)
+        settle()
+
+    _, seconds, clean = watched(work)
+    return seconds / steps, clean
 
 
 def _waited() -> dict[str, int]:
     """Nanoseconds that each thread of this process has waited for a core so far."""
     waited = {}
-    for task in Path("/proc/self/task").iterdir():
+    for task in Path("/proc/self/task").glob("*"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ends just now
             waited[task.name] = int((task / "schedstat").read_text(encoding="ascii").split()[1])
     return waited

@@ -1,0 +1,256 @@
+"""How training speed and memory change as one thing grows: training rows, rows of the tables, length of embeddings.
+
+    python ci/bench/cost.py --record figures/records/cost.json
+
+The model of the preset `laptop` trains on the CPU with the preset's optimizer and batch size, each point in a process
+of its own:
+
+- rows: whole passes over random rows in files, which are read as they are in any training. The tables are those of the
+  preset's data;
+- table_rows: 26 equal tables of so many rows in all; batches are in memory, their ids drawn log-uniformly;
+- embedding_dim: the same with a million rows of tables, and vectors of so many numbers.
+
+Speed is that of segments of half a second, or of whole passes, after a warm-up. Memory is the most that the process
+holds beyond pages of files while it trains, less what it held before there was a model; it is looked at every two
+milliseconds in steps that are not timed. It holds tables, what the optimizer remembers, layers and intermediate
+results. The largest point takes about 8 GiB; a point that does not fit into the free memory is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import multiprocessing
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.reader import own_memory
+from bench.results import command, count, device_on, ended, keep
+from bench.train_cpu import LAPTOP
+
+from dlrm_lib.benchmark import Spread, benchmark_training
+from dlrm_lib.clean_timing import TRIES, watched
+from dlrm_lib.config import Config, as_dict
+from dlrm_lib.dataset import Batch, RandomDataset, read_ahead
+from dlrm_lib.dataset.encoded import ColumnSplit
+from dlrm_lib.devices import Device
+from dlrm_lib.features import FeatureSpec
+from dlrm_lib.model import DLRM
+from dlrm_lib.training import TrainStep, train_step
+
+THINGS = {
+    "rows": (100_000, 1_000_000, 4_000_000),
+    "table_rows": (10_000, 100_000, 1_000_000, 10_000_000, 40_000_000),
+    "embedding_dim": (4, 8, 16, 32, 64, 128),
+}
+TABLE_ROWS = 1_000_000  # in all, where it is the embeddings that grow
+COLUMNS = 26
+MEMORY_STEPS = 20
+_CHUNK = 500_000
+
+
+def point(thing: str, value: int, cores: int, repeats: int, seconds: float) -> dict[str, Any]:
+    """One point of the record, measured in a process of its own."""
+    device, config = device_on(cores), Config.from_preset("laptop")
+    torch.manual_seed(0)
+    if thing == "embedding_dim":
+        sizes = (*config.model.bottom_mlp_sizes[:-1], value)
+        config = config.override(embedding_dim=value, bottom_mlp_sizes=sizes)
+    imported(config, device)
+    if thing == "rows":
+        with tempfile.TemporaryDirectory() as name:
+            measured = _in_files(written(Path(name), LAPTOP, value), config, device, repeats)
+    else:
+        rows = value if thing == "table_rows" else TABLE_ROWS
+        measured = _in_memory(equal_tables(rows), config, device, repeats, seconds)
+    return {"value": value, **measured}
+
+
+def imported(config: Config, device: Device) -> None:
+    """Trains a tiny model, so that what the first step imports and compiles is there and does not count."""
+    spec = equal_tables(COLUMNS)
+    step = train_step(DLRM(spec, config.model), config.training, device)
+    step(step.prepare(RandomDataset(spec).train.read(0, 16)), config.training.lr)
+
+
+def equal_tables(rows: int) -> FeatureSpec:
+    """Criteo's 13 numbers, and its 26 categorical columns with about so many ids in all."""
+    return FeatureSpec(numerical=13, cardinalities=(rows // COLUMNS,) * COLUMNS)
+
+
+def written(folder: Path, spec: FeatureSpec, rows: int) -> ColumnSplit:
+    """So many random rows in the files of an encoded split; ids are log-uniform, as where frequent ones come first."""
+    names = ["label.bin", "numerical.bin", *(f"cat_{j}.bin" for j in range(len(spec.cardinalities)))]
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context((folder / name).open("wb")) for name in names]
+        for first in range(0, rows, _CHUNK):
+            count, rng = min(_CHUNK, rows - first), np.random.default_rng(first)
+            ids = [
+                ((ids + 1.0) ** rng.random(count) - 1).astype(dtype)
+                for ids, dtype in zip(spec.cardinalities, spec.category_dtypes, strict=True)
+            ]
+            numerical = rng.random((count, spec.numerical), np.float32).astype(np.float16)
+            for file, column in zip(files, (rng.random(count) < 0.25, numerical, *ids), strict=True):
+                file.write(column.data)
+    return ColumnSplit.open(folder, spec, rows)
+
+
+def _in_files(split: ColumnSplit, config: Config, device: Device, repeats: int) -> dict[str, Any]:
+    """Of whole passes over the rows."""
+    before = settled_memory()
+    model = DLRM(split.spec, config.model)
+    step = train_step(model, config.training, device)
+
+    def one_pass() -> None:
+        for batch in read_ahead(split, config.training.batch_size, put=step.prepare, workers=device.readers):
+            step(batch, config.training.lr)
+
+    peak = peak_memory(one_pass) - before
+    rates, dropped = [], 0
+    while len(rates) < repeats and dropped < TRIES:
+        _, seconds, clean = watched(one_pass)
+        if clean:
+            rates.append(len(split) / seconds)
+        else:
+            dropped += 1
+    rates = rates or [len(split) / seconds]
+    speed = {"samples_per_second": dataclasses.asdict(Spread.of(rates)), "dropped": dropped}
+    return {**speed, "memory_bytes": peak, **_sizes(model, step)}
+
+
+def _in_memory(spec: FeatureSpec, config: Config, device: Device, repeats: int, seconds: float) -> dict[str, Any]:
+    """Of steps on batches in memory."""
+    split, batch_size = RandomDataset(spec, ids="zipf").train, config.training.batch_size
+    batches = list(split.first(MEMORY_STEPS * batch_size).batches(batch_size))
+    before = settled_memory()
+    model = DLRM(spec, config.model)
+    memory = _memory_of_steps(model, batches, config, device, before)
+    (speed,) = benchmark_training(
+        model,
+        split,
+        config.training,
+        device,
+        batch_sizes=[batch_size],
+        precisions=[config.training.precision],
+        repeats=repeats,
+        seconds=seconds,
+        tries=TRIES,
+    )
+    return {"samples_per_second": dataclasses.asdict(speed.samples_per_second), "dropped": speed.dropped, **memory}
+
+
+def _memory_of_steps(
+    model: DLRM, batches: Sequence[Batch], config: Config, device: Device, before: int
+) -> dict[str, int]:
+    """Memory while training on the batches; what the optimizer remembers is gone afterwards."""
+    step = train_step(model, config.training, device)
+
+    def steps() -> None:
+        for batch in batches:
+            step(step.prepare(batch), config.training.lr)
+
+    return {"memory_bytes": peak_memory(steps) - before, **_sizes(model, step)}
+
+
+def settled_memory() -> int:
+    """Bytes that this process holds beyond pages of files, once it has given back what it no longer uses."""
+    ctypes.CDLL(None).malloc_trim(0)  # else what was freed before would be used again, and not be seen to be used
+    return 1024 * own_memory()
+
+
+def peak_memory(work: Callable[[], object]) -> int:
+    """The most bytes that this process holds beyond pages of files while it does the work."""
+    peak, over = own_memory(), threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not over.wait(0.002):
+            peak = max(peak, own_memory())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        work()
+    finally:
+        over.set()
+        watcher.join()
+    return max(peak, own_memory()) * 1024
+
+
+def _sizes(model: DLRM, step: TrainStep) -> dict[str, int]:
+    state = step.sparse_optimizer.state.values()
+    return {
+        "table_bytes": model.tables.weight.nbytes,
+        "optimizer_bytes": sum(tensor.nbytes for tensor in state),
+    }
+
+
+def _fits(thing: str, value: int, device: Device) -> bool:
+    """Whether there is memory for a point: tables, and twice as much that Adam remembers."""
+    dim = value if thing == "embedding_dim" else 16
+    needed, free = 13 * dim * (value if thing == "table_rows" else TABLE_ROWS), device.free_memory()
+    return free is None or needed < 0.9 * free
+
+
+def main(flags: Sequence[str] | None = None) -> None:
+    """Measures, prints, and writes the record."""
+    parser = command(__doc__)
+    for thing, values in THINGS.items():
+        parser.add_argument(f"--{thing}", nargs="*", type=count, default=list(values))
+    parser.add_argument("--repeats", type=count, default=5, help="segments of each point")
+    parser.add_argument("--passes", type=count, default=3, help="timed passes over the rows in files")
+    parser.add_argument("--seconds", type=float, default=0.5, help="length of a segment")
+    arguments = parser.parse_args(flags)
+    device = device_on(arguments.cores)
+    metrics: dict[str, list[dict[str, Any]]] = {}
+    print(f"{'':>14} {'':>12} {'rows/s':>10}   {'memory MiB':>10} {'tables':>8} {'optimizer':>10}")
+    for thing in THINGS:
+        metrics[thing] = []
+        for value in getattr(arguments, thing):
+            if not _fits(thing, value, device):
+                print(f"{thing:>14} {value:>12,} does not fit into the free memory and is left out")
+                continue
+            repeats = arguments.passes if thing == "rows" else arguments.repeats
+            found = _in_own_process(thing, value, arguments.cores, repeats, arguments.seconds)
+            metrics[thing].append(found)
+            memory, tables, optimizer = (
+                found[name] / 2**20 for name in ("memory_bytes", "table_bytes", "optimizer_bytes")
+            )
+            rate = found["samples_per_second"]["median"]
+            print(
+                f"{thing:>14} {value:>12,} {rate:>10,.0f}   {memory:>10,.0f} {tables:>8,.0f} {optimizer:>10,.0f}",
+                flush=True,
+            )
+    laptop = Config.from_preset("laptop")
+    config = {
+        "repeats": arguments.repeats,
+        "segment_seconds": arguments.seconds,
+        "passes": arguments.passes,
+        "warmup": "the first steps of each point, or a whole pass over rows in files, are not counted",
+        "memory": "the most beyond pages of files, less what the process held before there was a model",
+        "table_rows_where_others_grow": {"rows": sum(LAPTOP.cardinalities), "embedding_dim": TABLE_ROWS},
+        "ids": "zipf",
+        "model": as_dict(laptop.model),
+        "training": as_dict(laptop.training),
+    }
+    keep(arguments, what="cost of training as one thing grows", config=config, metrics=metrics)
+
+
+def _in_own_process(*point_arguments: Any) -> dict[str, Any]:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(point, *point_arguments).result()
+
+
+if __name__ == "__main__":
+    sys.exit(ended(main))
