@@ -7,14 +7,108 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dlrm_lib.errors import InputError
 from dlrm_lib.files import write_text
 
 _PACKAGES = ("torch", "triton", "numpy", "pyspark", "pyarrow", "numba", "scikit-learn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A measurement as it was written by ``write_record``.
+
+    Attributes:
+        what: What was measured.
+        config: The settings that it depends on.
+        hardware: The machine, as ``hardware`` describes it.
+        versions: Package → version.
+        command: What repeats the measurement.
+        date: When, in ISO 8601.
+        metrics: The numbers.
+    """
+
+    what: str
+    config: dict[str, Any]
+    hardware: dict[str, Any]
+    versions: dict[str, str]
+    command: str
+    date: str
+    metrics: dict[str, Any]
+
+    @property
+    def machine(self) -> str:
+        """Where it was measured, in a few words: "2 cores, Intel Xeon, 24 GiB"."""
+        cores = f"{self.hardware['cores']} core{'s' if self.hardware['cores'] > 1 else ''}"
+        if gpu := self.hardware.get("gpu"):
+            return f"{gpu}, {cores}"
+        trade_marks_and_clocks = r"\((R|TM|tm)\)|\b(CPU|Processor)\b|@.*"
+        cpu = " ".join(re.sub(trade_marks_and_clocks, " ", self.hardware["cpu"]).split())
+        memory = self.hardware.get("memory_gib")
+        return f"{cores}, {cpu}" + (f", {memory:.0f} GiB" if memory else "")
+
+    @property
+    def origin(self) -> str:
+        """The machine, the version of torch and the day, in a line."""
+        torch = self.versions.get("torch", "").partition("+")[0]  # what is behind the + is the kind of machine
+        return " · ".join([self.machine, *([f"torch {torch}"] if torch else []), self.date[:10]])
+
+    @property
+    def here(self) -> bool:
+        """Whether it was measured on a machine like this one, with however many of its cores."""
+        this = hardware()
+        # One that names no GPU may come from a process that had none in use.
+        parts = ["system", "cpu", "memory_gib", *(["gpu"] if "gpu" in self.hardware else [])]
+        return all(self.hardware.get(part) == this.get(part) for part in parts)
+
+
+_PARTS = {
+    "what": str,
+    "config": dict,
+    "hardware": dict,
+    "versions": dict,
+    "command": str,
+    "date": str,
+    "metrics": dict,
+}
+
+
+def read_record(path: Path | str) -> Record:
+    """The record in a file.
+
+    Raises:
+        InputError: there is none, it is not JSON, or a part of it is missing, unknown or not what it should be.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"The record {path} cannot be read.", found=error.strerror) from None
+    except ValueError as error:
+        raise InputError(f"The record {path} is not JSON.", found=error) from None
+    remedy = "Measure it again, or take the file from git."
+    if not isinstance(found, dict):
+        raise InputError(f"The record {path} is no JSON object.", found=type(found).__name__, remedy=remedy)
+    if wrong := sorted(_PARTS.keys() ^ found.keys()):
+        word = "lacks" if wrong[0] in _PARTS else "has an unknown part,"
+        raise InputError(f"The record {path} {word} {wrong[0]}.", found=", ".join(found), remedy=remedy)
+    for name, kind in _PARTS.items():
+        if not isinstance(found[name], kind):
+            what = f"{name} of the record {path} is no {'text' if kind is str else 'JSON object'}."
+            raise InputError(what, found=json.dumps(found[name]), remedy=remedy)
+    if missing := [name for name in ("cpu", "cores") if name not in found["hardware"]]:
+        raise InputError(f"hardware of the record {path} lacks {missing[0]}.", found=found["hardware"], remedy=remedy)
+    try:
+        datetime.datetime.fromisoformat(found["date"])
+    except ValueError:
+        what = f"date of the record {path} is not in ISO 8601."
+        raise InputError(what, found=found["date"], remedy=remedy) from None
+    return Record(**found)
 
 
 def write_record(

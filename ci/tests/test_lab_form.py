@@ -17,7 +17,13 @@ from dlrm_lib.lab.form import ESSENTIAL, Form
 LAPTOP = Config.from_preset("laptop")
 DECLARED = {f.name: f for section, f in fields() if section in ESSENTIAL}
 # Values that are not the laptop's and agree with the rest of it.
-OTHERS = {"bottom_mlp_sizes": "8,16", "top_mlp_sizes": "5,1", "device": "cpu", "max_table_size": None, "decay_power": "2"}
+OTHERS = {
+    "bottom_mlp_sizes": "8,16",
+    "top_mlp_sizes": "5,1",
+    "device": "cpu",
+    "max_table_size": None,
+    "decay_power": "2",
+}
 
 
 def values(config: Config) -> dict:

@@ -6,15 +6,39 @@ once. Each chapter's drawings are in a module of their own beside this one.
 
 from __future__ import annotations
 
+import io
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from dlrm_lib.files import new_file, write_text
+from dlrm_lib.records import Record
 
 # Okabe and Ito (2008): told apart with every kind of colour vision.
 BLUE, ORANGE, GREEN, SKY, AMBER, PINK = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#E69F00", "#CC79A7"
 GREY, INK = "#8C8C8C", "#222222"
+_FAINT, _GRID = "#666666", "#E6E6E6"
+# The same figure on a dark page: light becomes dark and the other way round, the dark colours of the palette brighter.
+_DARK = {
+    "#ffffff": "#0d1117",  # the ground of GitHub's dark pages
+    INK: "#e6edf3",
+    GREY: "#8b949e",
+    _FAINT: "#9da7b3",
+    _GRID: "#2a313c",
+    BLUE: "#3f9be0",
+    ORANGE: "#f07f3c",
+    GREEN: "#2fbf94",
+    SKY: "#8fd0f5",
+}
+_DARK = {light.lower(): dark for light, dark in _DARK.items()}
+_LINE = 0.27  # inches: height of the line that says where numbers come from
+_PIXELS = 1660  # width of a PNG: twice that of a column of text on GitHub
 
 plt.rcParams.update(
     {
@@ -25,6 +49,9 @@ plt.rcParams.update(
         "font.family": "DejaVu Sans",
         "text.color": INK,
         "axes.labelcolor": INK,
+        "axes.edgecolor": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
         "axes.titlesize": 11,
         "axes.titleweight": "bold",
         "axes.titlelocation": "left",
@@ -32,7 +59,7 @@ plt.rcParams.update(
         "axes.spines.right": False,
         "axes.grid": True,
         "axes.axisbelow": True,
-        "grid.color": "#E6E6E6",
+        "grid.color": _GRID,
         "grid.linewidth": 0.8,
         "lines.linewidth": 2.0,
         "legend.frameon": False,
@@ -76,8 +103,90 @@ def label_bars(ax: Axes, texts: list[str], *, gap: float = 4) -> None:
         ax.annotate(text, end, (gap, 0), textcoords="offset points", va="center")
 
 
+def label_lines(ax: Axes, names: Mapping[Line2D, str] | None = None, *, gap: float = 6) -> None:
+    """Writes the name of each line behind its end, in its colour: nobody has to look from a legend to a line and back.
+
+    Names that would cover each other are moved apart. Call it last, when the limits of the axes are what they will be.
+
+    Args:
+        ax: Where the lines are.
+        names: Line → name; by default the labels that they were drawn with.
+        gap: Points between the end and the name.
+    """
+    names = names or {line: line.get_label() for line in ax.lines if not line.get_label().startswith("_")}
+    ax.figure.draw_without_rendering()  # fixes the layout, and with it where the ends are
+    points = 72 / ax.figure.dpi
+    ends = {line: _end(line) for line in names}
+    heights = {line: ax.transData.transform(ends[line])[1] * points for line in names}
+    upwards = sorted(names, key=heights.get)
+    places = _apart([heights[line] for line in upwards], 1.25 * plt.rcParams["font.size"])
+    for line, place in zip(upwards, places, strict=True):
+        ax.annotate(
+            names[line],
+            ends[line],
+            (gap, place - heights[line]),
+            textcoords="offset points",
+            va="center",
+            color=line.get_color(),
+            annotation_clip=False,
+        )
+
+
+def _end(line: Line2D) -> tuple[float, float]:
+    points = np.array(line.get_xydata())
+    return tuple(points[np.isfinite(points).all(1)][-1])
+
+
+def _apart(heights: Sequence[float], least: float) -> list[float]:
+    """Ascending heights, moved as little as makes neighbours ``least`` apart; groups stay where they are on average."""
+    groups: list[list[float]] = []
+    for height in heights:
+        groups.append([height])
+        while len(groups) > 1 and _spread(groups[-2], least)[-1] + least > _spread(groups[-1], least)[0]:
+            last = groups.pop()
+            groups[-1] += last
+    return [place for group in groups for place in _spread(group, least)]
+
+
+def _spread(group: Sequence[float], least: float) -> np.ndarray:
+    return np.mean(group) + least * (np.arange(len(group)) - (len(group) - 1) / 2)
+
+
+def measured_on(figure: Figure, record: Record, *, beside: str = "", kept: bool = False) -> Figure:
+    """Writes below a figure where its numbers come from: machine, version of torch, date. Call it last.
+
+    Args:
+        figure: Drawn from the record; it grows by a line.
+        record: Where its numbers come from.
+        beside: What else it shows, and where that comes from.
+        kept: The figure goes into a file that is read on other machines. Otherwise it says where the machine that
+            draws it is not the one that was measured.
+
+    Returns:
+        The same figure.
+    """
+    text = f"Measured on {record.origin}" + (f". {beside}" if beside else "")
+    if not kept and not record.here:
+        text = f"Measured on {record.origin}, not on this machine" + (f". {beside}" if beside else "")
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + _LINE)
+    floor = _LINE / (height + _LINE)
+    figure.get_layout_engine().set(rect=(0, floor, 1, 1 - floor))
+    for legend in figure.legends:  # "outside" means outside the axes, and above the line
+        legend.set_bbox_to_anchor((0, floor, 1, 1 - floor), figure.transFigure)
+    figure.text(0.06 / width, 0.4 * floor, text, color=_FAINT, fontsize=8.75, va="center")
+    return figure
+
+
 def save(figure: Figure, path: Path) -> None:
-    """Writes ``path`` with the endings .svg and .png, the same bytes each time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
-    figure.savefig(path.with_suffix(".png"), dpi=160, metadata={"Software": None})
+    """Writes ``path`` with the endings .svg and .png, and -dark.svg for a dark page, the same bytes each time.
+
+    The bytes are those of one version of Matplotlib, which brings the library that draws letters (FreeType) along.
+    """
+    light = io.StringIO()
+    figure.savefig(light, format="svg", metadata={"Date": None})
+    dark = re.sub("#[0-9a-f]{6}", lambda color: _DARK.get(color[0], color[0]), light.getvalue())
+    write_text(path.with_suffix(".svg"), light.getvalue())
+    write_text(path.with_name(f"{path.name}-dark.svg"), dark)
+    with new_file(path.with_suffix(".png")) as png:
+        figure.savefig(png, format="png", dpi=_PIXELS / figure.get_figwidth(), metadata={"Software": None})
