@@ -89,14 +89,14 @@ def parse(f: dataclasses.Field, value: Any) -> Any:
     """
     kind = str(f.type)
     try:
-        if kind == "int | str":
-            return int(value) if str(value).strip().lstrip("-").isdigit() else str(value)
         if value in f.metadata["words"]:
             return value
-        if value is None or (isinstance(value, str) and value.lower() == "none"):
+        if value is None or (isinstance(value, str) and value.lower() == "none" and "None" in kind):
             if "None" not in kind:
                 raise ValueError
             return None
+        if kind.startswith("int | str"):
+            return int(value) if str(value).strip().lstrip("-").isdigit() else str(value)
         if kind.startswith("tuple"):
             return tuple(int(v) for v in (value.split(",") if isinstance(value, str) else value))
         if kind.startswith("bool"):

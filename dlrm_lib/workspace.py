@@ -64,7 +64,9 @@ class Workspace:
             manifest = Manifest.read(folder)
             known = [(file["name"], file["bytes"]) for file in manifest.source]
             found = [(path.name, path.stat().st_size) for path in source_files(raw)]
-            if manifest.config == as_dict(self.config.preprocess) and known == found:
+            rows = manifest.rows
+            counted = rows["train"] if self.config.preprocess.vocabulary_days == "training" else sum(rows.values())
+            if manifest.config == as_dict(self.config.preprocess.for_rows(counted)) and known == found:
                 return EncodedDataset(folder)
         print(f"encoding {raw} into {folder}")
         preprocess(raw, folder, self.config.preprocess)

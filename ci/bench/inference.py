@@ -29,7 +29,7 @@ from dlrm_lib.dataset import RandomDataset, Split
 from dlrm_lib.devices import Device
 from dlrm_lib.model import DLRM
 
-MODELS, PRECISIONS = ("laptop", "nvidia"), ("fp32", "bf16", "fp16")
+MODELS, PRECISIONS = ("laptop", "kaggle", "nvidia"), ("fp32", "bf16", "fp16")
 BATCH_SIZES = tuple(4**power for power in range(8))
 WARMUP, FEWEST, MOST = 5, 20, 3000  # batches before a measurement, and in it
 TRIES = 3

@@ -22,11 +22,12 @@ WORK_DIR = Path("ci/output/bench")  # data that benches make, for those that com
 
 
 def workloads(most_rows: int) -> dict[str, Workload]:
-    """The model and training of the preset `laptop`, and NVIDIA's with SGD on Criteo's cardinalities, capped."""
-    laptop, nvidia = Config.from_preset("laptop"), WORKLOADS["N"]
+    """Models and trainings of two presets on columns as the laptop's, and NVIDIA's on Criteo's, with capped tables."""
+    laptop, kaggle, nvidia = Config.from_preset("laptop"), Config.from_preset("criteo_kaggle"), WORKLOADS["N"]
     capped = tuple(min(ids, most_rows) for ids in nvidia.spec.cardinalities)
     return {
         "laptop": Workload(spec=LAPTOP, model=laptop.model, training=laptop.training),
+        "kaggle": Workload(spec=LAPTOP, model=kaggle.model, training=kaggle.training),
         "nvidia": replace(nvidia, spec=replace(nvidia.spec, cardinalities=capped)),
     }
 

@@ -449,6 +449,7 @@ def test_a_decay_of_embeddings_is_adams_alone(name, device):
         ({"warmup_steps": 1}, False),  # the first step already has the full rate
         ({"warmup_steps": 2}, True),
         ({"decay_steps": 10}, True),
+        ({"decay_steps": None}, True),
         ({"decay_steps": 10, "optimizer": "rowwise_adagrad"}, True),
         ({"decay_steps": 10, "warmup_steps": 5, "optimizer": "sgd"}, False),
     ],

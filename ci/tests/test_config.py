@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 
 import pytest
 
-from dlrm_lib.config import PRESETS, Config, as_dict, digest, fields
+from dlrm_lib.config import PRESETS, Config, PreprocessConfig, TrainingConfig, as_dict, digest, fields
 from dlrm_lib.errors import InputError
 
 
@@ -162,3 +163,36 @@ def test_flags_repeat_a_configuration_from_its_preset():
         "--shuffle_batch_order",
     ]
     assert Config.from_preset("laptop").flags(["training"]) == ["--preset=laptop"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size"),
+    [(0, 1), (1, 1), (4126, 32), (9001, 64), (100_000, 256), (875_000, 1024), (40_000_000, 8192)],
+)
+def test_the_rows_decide_what_is_left_open(rows, batch_size):
+    left_open = Config.from_preset("laptop", {"batch_size": "none", "decay_steps": "none"})
+    assert (left_open.training.batch_size, left_open.training.decay_steps) == (None, None)
+    config = left_open.for_rows(rows).training
+    assert config.batch_size == batch_size
+    assert config.decay_steps == max(0, config.epochs * math.ceil(rows / batch_size) - config.decay_start_step)
+    assert config.for_rows(7) == config
+    changed = {"batch_size", "decay_steps"}
+    before = dataclasses.asdict(left_open.training)
+    assert {name for name, value in dataclasses.asdict(config).items() if value != before[name]} == changed
+
+
+def test_a_decay_to_the_last_step_follows_the_warmup_and_ends_where_training_does():
+    config = TrainingConfig(batch_size=10, epochs=4, warmup_steps=5, decay_steps=None)
+    assert config.for_rows(95).decay_steps == 35
+    assert dataclasses.replace(config, max_steps=12).for_rows(95).decay_steps == 7
+    assert dataclasses.replace(config, max_steps=3).for_rows(95).decay_steps == 0
+    given = TrainingConfig(batch_size=10, decay_steps=4)
+    assert given.for_rows(95) == given
+
+
+@pytest.mark.parametrize(("rows", "limit"), [(0, 2), (10_000, 2), (140_000, 6), (875_000, 15), (40_000_000, 15)])
+def test_the_frequency_limit_grows_with_the_root_of_the_rows(rows, limit):
+    left_open = Config.from_preset("laptop", {"frequency_limit": "none"}).preprocess
+    assert left_open.frequency_limit is None
+    assert left_open.for_rows(rows).frequency_limit == limit
+    assert PreprocessConfig(frequency_limit="7,3:1").for_rows(rows).frequency_limit == "7,3:1"

@@ -36,6 +36,7 @@ def counted(spec: FeatureSpec, config: ModelConfig, rows: int = 2) -> int:
         (FeatureSpec(numerical=0, cardinalities=(9, 9)), {}),
         (FeatureSpec(numerical=3, cardinalities=()), {}),
         (SPEC, {"flag_missing": True}),
+        (SPEC, {"embed_numbers": True, "linear": True}),
     ],
 )
 def test_flops_are_those_that_torch_counts(spec, changes):

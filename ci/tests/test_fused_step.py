@@ -227,6 +227,8 @@ def test_its_state_goes_over_to_the_ordinary_step_and_back():
         ({"optimizer": "adam"}, {}, "optimizer adam"),
         ({}, {"interaction_op": "cat"}, "interaction cat"),
         ({}, {"num_indices_per_lookup": 3}, "3 ids per feature"),
+        ({}, {"linear": True}, "linear"),
+        ({}, {"embed_numbers": True}, "embed_numbers"),
     ],
 )
 def test_what_no_recording_can_hold(settings, network, obstacle):

@@ -603,3 +603,11 @@ def test_optuna_says_nothing_here_and_speaks_elsewhere(search, capfd):
     finished(search(2))
     assert capfd.readouterr() == ("", "")
     assert optuna.logging.get_verbosity() == optuna.logging.INFO
+
+
+def test_what_is_left_open_stays_open(dataset):
+    config = Config.from_preset("criteo_kaggle")
+    longer = changed(config, {"epochs": 6}, dataset.train).training
+    assert (longer.batch_size, longer.decay_steps, longer.decay_start_step) == (None, None, None)
+    assert longer.warmup_steps == 2 * config.training.warmup_steps
+    assert changed(config, {"batch_size": 8}, dataset.train).training.decay_steps is None

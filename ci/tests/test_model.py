@@ -21,6 +21,7 @@ from dlrm_lib.model import DLRM
 from dlrm_lib.model.interaction import CatInteraction, DotInteraction
 from dlrm_lib.model.missing import MissingFlags
 from dlrm_lib.model.mlp import mlp
+from dlrm_lib.model.numbers import NumberVectors
 from dlrm_lib.model.standardise import Standardise
 from dlrm_lib.preprocess.rows import encode_integers
 
@@ -101,6 +102,19 @@ SHAPES = {
     "bags, cat": (SPEC, {"num_indices_per_lookup": 2, "interaction_op": "cat"}, 2),
     "numbers only": (FeatureSpec(numerical=5, cardinalities=()), {}, 1),
     "numbers only, with themselves": (FeatureSpec(numerical=5, cardinalities=()), {"self_interaction": True}, 1),
+    "linear": (SPEC, {"linear": True}, 1),
+    "linear, bags, cat": (SPEC, {"linear": True, "num_indices_per_lookup": 2, "interaction_op": "cat"}, 2),
+    "linear, categories only": (FeatureSpec(numerical=0, cardinalities=(4, 9)), {"linear": True}, 1),
+    "linear, numbers only": (FeatureSpec(numerical=5, cardinalities=()), {"linear": True}, 1),
+    "numbers as vectors": (SPEC, {"embed_numbers": True}, 1),
+    "numbers as vectors, linear": (SPEC, {"embed_numbers": True, "linear": True, "self_interaction": True}, 1),
+    "numbers as vectors, bags, cat": (
+        SPEC,
+        {"embed_numbers": True, "num_indices_per_lookup": 2, "interaction_op": "cat"},
+        2,
+    ),
+    "nothing but numbers, as vectors": (FeatureSpec(numerical=5, cardinalities=()), {"embed_numbers": True}, 1),
+    "no numbers as vectors": (FeatureSpec(numerical=0, cardinalities=(4, 9)), {"embed_numbers": True}, 1),
     "categories only": (FeatureSpec(numerical=0, cardinalities=(4, 9)), {}, 1),
     "categories only, cat": (FeatureSpec(numerical=0, cardinalities=(4, 9)), {"interaction_op": "cat"}, 1),
 }
@@ -118,6 +132,21 @@ def test_the_network_equals_a_plain_one(shape, execution):
     assert (model.use_kernels(pick("cpu"), execution) is None) == (execution == "eager")
     batch = random_batch(spec, bag=bag)
     assert torch.allclose(model(batch.numerical, batch.categorical).double(), plain(batch), atol=1e-5)
+
+
+def test_a_number_lies_between_the_vectors_of_two_whole_ones():
+    torch.manual_seed(0)
+    vectors = NumberVectors(2, 3, None)
+    ends, last = vectors.weight.detach(), NumberVectors.whole_numbers - 1
+    columns = torch.arange(2)
+    for number in (0, 1, 7, last - 1, last):
+        assert torch.equal(vectors(torch.full((1, 2), float(number)))[0], ends[columns, number])
+    quarter = vectors(torch.tensor([[2.25, 2.25]]))[0]
+    assert torch.allclose(quarter, 0.75 * ends[:, 2] + 0.25 * ends[:, 3])
+    beyond = vectors(torch.tensor([[-1.0, 60.0]]))[0]
+    assert torch.equal(beyond, torch.stack([ends[0, 0], ends[1, last]]))
+    assert ends.abs().max() <= NumberVectors.whole_numbers**-0.5
+    assert NumberVectors(2, 3, 0.01).weight.abs().max() <= 0.01
 
 
 def test_hashed_ids_share_the_rows_of_a_small_table():

@@ -137,6 +137,24 @@ def test_every_byte_is_the_oracles(days: Path, tmp_path: Path, changes: dict) ->
     check(days, tmp_path / "encoded", dataclasses.replace(LENIENT, **changes))
 
 
+def test_a_frequency_limit_left_open_follows_from_the_counted_rows(
+    days: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All days are counted, or all but the last: the manifest says what came of it, and nothing of where it came from.
+    def of_rows(self: PreprocessConfig, rows: int) -> PreprocessConfig:
+        return dataclasses.replace(self, frequency_limit=rows)
+
+    monkeypatch.setattr(PreprocessConfig, "for_rows", of_rows)
+    for counted in ("training", "all"):
+        left_open = dataclasses.replace(LENIENT, vocabulary_days=counted, frequency_limit=None)
+        manifest = preprocess(days, tmp_path / "open", left_open, columns=SMALL)
+        rows = sum(manifest.rows.values()) if counted == "all" else manifest.rows["train"]
+        assert manifest.config["frequency_limit"] == rows
+        check(days, tmp_path / counted, dataclasses.replace(left_open, frequency_limit=rows))
+        assert files_of(tmp_path / "open") == files_of(tmp_path / counted)
+        shutil.rmtree(tmp_path / "open")
+
+
 def test_bytes_do_not_depend_on_cores_partitions_parts_or_buckets(
     days: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,8 @@ BASE = Config.from_preset(
     {
         "standardise": True,
         "flag_missing": True,
+        "embed_numbers": True,
+        "linear": True,
         "embedding_dim": 4,
         "bottom_mlp_sizes": (8, 4),
         "top_mlp_sizes": (8, 1),
@@ -193,6 +195,8 @@ MUST_NOT = {
     "top_mlp_sizes": (9, 1),
     "standardise": False,
     "flag_missing": False,
+    "embed_numbers": False,
+    "linear": False,
     "embedding_init": 0.5,
     "interaction_op": "cat",
     "self_interaction": True,

@@ -49,6 +49,8 @@ def test_steps_equal_dense_float64_autograd_with_duplicates(shape, name, executi
         assert not model.tables.weight[len(weight) :].any()
     for ours, theirs in zip(model.top.parameters(), plain.top.parameters(), strict=True):
         assert torch.allclose(ours.double(), theirs, atol=5e-5)
+    if model.numbers:
+        assert torch.allclose(model.numbers.weight.double(), plain.numbers, atol=5e-5)
     assert step.done == 5
 
 

@@ -117,6 +117,24 @@ def test_the_learning_rates_of_the_schedule_are_used(dataset):
     assert [e.lr for e in progress] == [learning_rate(step, config) for step in range(12)]
 
 
+def test_what_is_left_open_follows_from_the_training_rows(dataset):
+    left_open = {
+        "batch_size": None,
+        "decay_steps": None,
+        "decay_start_step": None,
+        "warmup_steps": 3,
+        "epochs": 2,
+        "print_freq": 1,
+    }
+    given = {**left_open, "batch_size": 32, "decay_steps": 2 * 94 - 3}  # 3,000 rows
+    model, events = train(dataset, **left_open)
+    other, others = train(dataset, **given)
+    rates = [[e.lr for e in of if isinstance(e, Progress)] for of in (events, others)]
+    assert rates[0] == rates[1]
+    assert len(rates[0]) == 2 * 94
+    assert torch.equal(model.tables.weight, other.tables.weight)
+
+
 def test_it_learns_what_can_be_learned(dataset):
     model, _ = train(dataset, epochs=4)
     result = evaluate(model, dataset.test, batch_size=100, device=pick("cpu"), step=0)

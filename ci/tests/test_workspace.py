@@ -45,6 +45,18 @@ def test_what_was_made_with_other_settings_is_made_again(folder, tmp_path, capsy
     assert "generating 2,000 synthetic rows" in capsys.readouterr().out
 
 
+def test_a_frequency_limit_left_open_is_that_of_the_rows(tmp_path, capsys):
+    space = Workspace(tmp_path, CONFIG.override(frequency_limit="none"))
+    encoded = space.encoded()
+    assert encoded.manifest.config["frequency_limit"] == 2
+    assert "generating" in capsys.readouterr().out
+    assert space.encoded().manifest == encoded.manifest
+    assert capsys.readouterr().out == ""
+    given = Workspace(tmp_path / "given", CONFIG.override(frequency_limit=2))
+    given.encoded()
+    assert given.ceiling() == space.ceiling()
+
+
 def test_real_rows_have_no_ceiling_and_stay_where_they_are(folder, tmp_path):
     space = Workspace(tmp_path / "work", CONFIG, raw=folder / "raw" / "day_1")
     assert space.ceiling() is None

@@ -36,6 +36,7 @@ def train(arguments: argparse.Namespace) -> None:
     from dlrm_lib.training import Evaluation, fit, stop_on_interrupt
 
     dataset, device = opened_dataset(arguments, config), pick(config.training.device, config.training.execution)
+    config = config.for_rows(len(dataset.train))
     model, step, results, config = _start(arguments, config, dataset, device)
     log = opened_log(arguments, append=arguments.resume)
     log({"what": "train", "device": device.description, "step": step.done, "config": as_dict(config)})

@@ -13,6 +13,7 @@ from dlrm_lib.features import FeatureSpec
 from dlrm_lib.lab.machine import Machine
 from dlrm_lib.lab.style import TILES
 from dlrm_lib.model.cost import Cost, bottom_width, interaction_width, training_cost
+from dlrm_lib.model.numbers import NumberVectors
 from dlrm_lib.training.schedule import decay_start, learning_rate
 
 # Numbers that an optimizer keeps of each weight, of each embedding weight, and of each embedding row.
@@ -49,9 +50,11 @@ class Consequences:
 
 def consequences(config: Config, spec: FeatureSpec, rows: int, machine: Machine) -> Consequences:
     """What training with ``config`` on so many rows of such columns will take."""
-    model, training = config.model, config.training
+    model, training = config.model, config.training.for_rows(rows)
     layers = _layers(spec, model)
     mlp_parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in layers)
+    if embedded := model.embed_numbers and spec.numerical > 0:
+        mlp_parameters += spec.numerical * NumberVectors.whole_numbers * model.embedding_dim
     table_rows = sum(min(ids, model.max_table_size or ids) for ids in spec.cardinalities)
     table_rows += model.num_indices_per_lookup > 1  # the row of zeros that fills up bags
     table_parameters = table_rows * model.embedding_dim
@@ -59,7 +62,7 @@ def consequences(config: Config, spec: FeatureSpec, rows: int, machine: Machine)
     per_weight, per_number, per_row = _KEPT[training.optimizer]
     optimizer = 4 * (per_weight * mlp_parameters + per_number * table_parameters + per_row * table_rows)
     if training.optimizer != "sgd":
-        optimizer += 4 * 2 * len(layers)  # each weight and each bias counts its steps
+        optimizer += 4 * (2 * len(layers) + embedded)  # each weight and each bias counts its steps
     if training.optimizer == "adam":
         optimizer += 8 + 4 * table_rows * (training.embedding_decay > 0)  # steps; when each row was last seen
 

@@ -133,7 +133,7 @@ class Run:
         self.steps = steps_in_all(training_split(self.dataset, config.training, self.device), config.training)
         self.device.seed(config.training.seed)
         self.model = DLRM(self.dataset.spec, config.model).to(self.device.torch_device)
-        self._step = train_step(self.model, config.training, self.device)
+        self._step = train_step(self.model, config.training.for_rows(len(self.dataset.train)), self.device)
 
     def _take(self, event: Progress | Evaluation) -> None:
         if isinstance(event, Evaluation):
@@ -158,7 +158,7 @@ def watchable(config: Config, train: Split) -> Config:
     The loss is told at least ``LOSSES`` times, and the AUC about ``AREAS`` times unless ``test_freq`` says how often.
     The model is the same; but more evaluations can have another best one, so that what repeats the run needs them too.
     """
-    training, steps = config.training, steps_in_all(train, config.training)
+    training, steps = config.training.for_rows(len(train)), steps_in_all(train, config.training)
     print_freq = min(training.print_freq, max(1, steps // LOSSES))
     often = max(1, min(train.steps(training.batch_size), math.ceil(steps / AREAS)))
     return config.override(print_freq=print_freq, test_freq=training.test_freq or often)

@@ -103,13 +103,13 @@ def changed(config: Config, values: Mapping[str, Any], train: Split) -> Config:
         return steps and max(1, round(steps * longer))
 
     warmup = follow["warmup_steps"] = values.get("warmup_steps", share(old.warmup_steps))
-    start, decay = share(decay_start(old)), share(old.decay_steps)
-    end = start + decay
+    start, decay = share(decay_start(old)), old.decay_steps
+    end = start + share(decay or 0)
     if old.decay_start_step is None:
         start = warmup
     else:
-        start = follow["decay_start_step"] = max(start, warmup) if decay else start
-    follow["decay_steps"] = decay and max(1, end - start)
+        start = follow["decay_start_step"] = max(start, warmup) if decay != 0 else start
+    follow["decay_steps"] = decay and max(1, end - start)  # 0 and none stay what they are
     return config.override(**{**follow, **values})
 
 

@@ -36,10 +36,14 @@ class Cost:
         return max(self.flops / flops_per_second, self.bytes / bytes_per_second)
 
 
+def vectors_met(spec: FeatureSpec, config: ModelConfig) -> int:
+    """How many vectors take part in the interaction: the columns', the bottom MLP's output, perhaps each number's."""
+    return len(spec.cardinalities) + (spec.numerical > 0) + spec.numerical * config.embed_numbers
+
+
 def interaction_width(spec: FeatureSpec, config: ModelConfig) -> int:
     """Columns that the top MLP takes, as the layers in ``model.interaction`` have them."""
-    has_bottom, dim = spec.numerical > 0, config.embedding_dim
-    vectors = len(spec.cardinalities) + has_bottom
+    has_bottom, dim, vectors = spec.numerical > 0, config.embedding_dim, vectors_met(spec, config)
     if config.interaction_op == "cat":
         return vectors * dim
     return has_bottom * dim + vectors * (vectors - 1) // 2 + config.self_interaction * vectors + 1
@@ -64,7 +68,7 @@ def training_cost(
     """
     has_bottom, dim, lookups = spec.numerical > 0, config.embedding_dim, config.num_indices_per_lookup
     columns = len(spec.cardinalities)
-    vectors, width = columns + has_bottom, interaction_width(spec, config)
+    vectors, width = vectors_met(spec, config), interaction_width(spec, config)
     bottom = (bottom_width(spec, config), *config.bottom_mlp_sizes) if has_bottom else ()
     layers = Cost()
     for first, (fan_in, fan_out) in enumerate(itertools.pairwise(bottom)):

@@ -9,10 +9,12 @@ from dlrm_lib.config import ModelConfig
 from dlrm_lib.devices import Device, Kernels, ModelShape
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec
+from dlrm_lib.model.cost import vectors_met
 from dlrm_lib.model.embedding import EmbeddingTables
 from dlrm_lib.model.interaction import CatInteraction, DotInteraction
 from dlrm_lib.model.missing import MissingFlags
 from dlrm_lib.model.mlp import mlp
+from dlrm_lib.model.numbers import NumberVectors
 from dlrm_lib.model.standardise import Standardise
 
 
@@ -24,6 +26,7 @@ class DLRM(nn.Module):
 
     Attributes:
         spec: The columns that it was made for.
+        linear: The first number of each embedding, of a bag's sum or of a number's vector also counts by itself.
 
     Raises:
         InputError: the data have no column at all.
@@ -31,9 +34,9 @@ class DLRM(nn.Module):
 
     def __init__(self, spec: FeatureSpec, config: ModelConfig) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.linear = spec, config.linear
         has_bottom, dim = spec.numerical > 0, config.embedding_dim
-        vectors = len(spec.cardinalities) + has_bottom
+        vectors = vectors_met(spec, config)
         if not vectors:
             raise InputError("The data set has no column to learn from.", remedy="Encode rows with features.")
         self.tables = EmbeddingTables(
@@ -47,6 +50,9 @@ class DLRM(nn.Module):
         self.standardise = Standardise(spec.numerical) if has_bottom and config.standardise else nn.Identity()
         self.missing = MissingFlags(spec.missing_number) if has_bottom and config.flag_missing else None
         numbers = 2 * spec.numerical if self.missing else spec.numerical
+        self.numbers = None
+        if has_bottom and config.embed_numbers:
+            self.numbers = NumberVectors(spec.numerical, dim, config.embedding_init)
         self.bottom = mlp(numbers, config.bottom_mlp_sizes, last_is_linear=False) if has_bottom else None
         if config.interaction_op == "dot":
             self.interaction = DotInteraction(
@@ -91,4 +97,7 @@ class DLRM(nn.Module):
         if self.missing:
             numbers = torch.cat([numbers, self.missing(numerical)], 1)
         bottom = bottom_mlp and bottom_mlp(numbers)
-        return top_mlp(self.interaction(bottom, rows)).squeeze(1)
+        if self.numbers:
+            rows = torch.cat([rows, self.numbers(numerical).to(rows.dtype)], 1)
+        logit = top_mlp(self.interaction(bottom, rows)).squeeze(1)
+        return logit + rows.shape[2] ** 0.5 * rows[..., 0].sum(1) if self.linear else logit

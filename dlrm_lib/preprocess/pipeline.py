@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -89,7 +90,8 @@ def preprocess(
     """
     source, output = Path(source).absolute(), Path(output).absolute()
     files = source_files(source)
-    config.limits(columns.categorical)
+    if config.frequency_limit is not None:
+        config.limits(columns.categorical)
     _check_output(output, source)
     output.parent.mkdir(parents=True, exist_ok=True)
     say = announce or (lambda sentence: None)
@@ -142,6 +144,7 @@ def _make(tasks: Tasks, job: Job, files: list[Path], partitions: int | None, pla
     rows = sum(part.rows for part in parts)
     train, test, validation = _split(parts, len(files), job.config.holdout_fraction)
     counted = train if job.config.vocabulary_days == "training" else rows
+    job = dataclasses.replace(job, config=job.config.for_rows(counted))
     ranked, shares = _count(tasks, job, parts, counted)
     spec = FeatureSpec(numerical=job.columns.numerical, cardinalities=tuple(column.cardinality for column in ranked))
     layout = Layout(

@@ -36,7 +36,7 @@ def generate(
     folder: Path,
     config: SyntheticConfig,
     *,
-    frequency_limit: int | str = 15,
+    frequency_limit: int | str | None = 15,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -60,10 +60,11 @@ def generate(
         InputError: fewer than two rows per day, too many days, or a limit or number of workers below 1.
     """
     _check(config, workers)
-    limits = PreprocessConfig(frequency_limit=frequency_limit).limits(len(CATEGORICALS))
     source = Source(config.data_seed)
     counts = [np.zeros(column.identifiers(config.days), np.int32) for column in CATEGORICALS]
     chunks = list(_chunks(config))
+    training_rows = sum(rows for day, _, rows in chunks if day < config.days - 1)
+    limits = PreprocessConfig(frequency_limit=frequency_limit).for_rows(training_rows).limits(len(CATEGORICALS))
     labels, raw = [], []
     with new_folder(Path(folder)) as partial:
         tasks = ((day, chunk, rows, day < config.days - 1) for day, chunk, rows in chunks)

@@ -115,7 +115,7 @@ def _refuse_what_is_not_there(config: TrainingConfig, device: Device) -> None:
             found=config.optimizer,
             remedy=f"Use one of: {', '.join(_RULES)}.",
         )
-    constant = config.warmup_steps <= 1 and not config.decay_steps
+    constant = config.warmup_steps <= 1 and config.decay_steps == 0
     if device.adagrad_keeps_lr and config.optimizer != "sgd" and not constant:
         raise InputError(
             "In lazy mode Adagrad keeps the learning rate it was made with: --warmup_steps and --decay_steps would do "

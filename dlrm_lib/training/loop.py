@@ -93,6 +93,7 @@ def fit(
             says where it went wrong and what to do. It comes instead of the event, so that no checkpoint written at
             events is a spoilt one.
     """
+    config = config.for_rows(len(dataset.train))
     train = training_split(dataset, config, device)
     if not len(train):
         raise InputError(f"{train.folder} has no rows to train on.", remedy="Encode more raw rows.")
@@ -162,6 +163,7 @@ def fit(
 
 def steps_in_all(train: Split, config: TrainingConfig) -> int:
     """How many steps a whole training on these rows takes."""
+    config = config.for_rows(len(train))
     of_all_epochs = config.epochs * train.steps(config.batch_size)
     return min(of_all_epochs, config.max_steps or of_all_epochs)
 
@@ -172,7 +174,7 @@ def training_split(dataset: Dataset, config: TrainingConfig, device: Device) -> 
     Raises:
         InputError: they do not fill one where only whole batches can be trained on.
     """
-    train = dataset.train
+    train, config = dataset.train, config.for_rows(len(dataset.train))
     if not device.coalesces or not len(train) % config.batch_size:
         return train
     if len(train) < config.batch_size:

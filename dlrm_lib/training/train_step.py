@@ -38,6 +38,8 @@ def _obstacle(model: DLRM, config: TrainingConfig) -> str | None:
         return f"optimizer {config.optimizer}"
     if not isinstance(model.interaction, DotInteraction):
         return "interaction cat"
+    if model.linear or model.numbers:
+        return "linear" if model.linear else "embed_numbers"
     if model.tables.indices_per_lookup > 1:
         return f"{model.tables.indices_per_lookup} ids per feature"
     return None if len(model.tables.sizes) else "no categorical column"
