@@ -39,7 +39,7 @@ from bench.reader import own_memory
 from bench.results import command, count, device_on, ended, keep
 from bench.train_cpu import LAPTOP
 
-from dlrm_lib.benchmark import Spread, benchmark_training
+from dlrm_lib.benchmark import FROZEN, Spread, benchmark_training
 from dlrm_lib.clean_timing import TRIES, watched
 from dlrm_lib.config import Config, as_dict
 from dlrm_lib.dataset import Batch, RandomDataset, read_ahead
@@ -114,7 +114,7 @@ def _in_files(split: ColumnSplit, config: Config, device: Device, repeats: int) 
 
     def one_pass() -> None:
         for batch in read_ahead(split, config.training.batch_size, put=step.prepare, workers=device.readers):
-            step(batch, config.training.lr)
+            step(batch, FROZEN)
 
     peak = peak_memory(one_pass) - before
     rates, dropped = [], 0

@@ -45,7 +45,7 @@ def seconds_of(monkeypatch):
             return batch
 
         def __call__(self, batch, lr):
-            assert lr == self.config.lr
+            assert lr == 0.0  # what is timed must not change with the number of steps
             assert len(batch.label) == self.config.batch_size
             Clock.now += len(batch.label) * (2 if self.config.precision == "bf16" else 1)
             Clock.steps.append((self.config.precision, self.config.batch_size, batch.numerical[0, 0].item()))
@@ -118,7 +118,7 @@ def test_real_steps_train_in_the_precision_that_is_asked_for(dataset, model):
     assert all(speed.samples_per_second.median > 0 for speed in speeds)
     assert found == {(True, torch.bfloat16), (True, torch.float32)}
     assert not model.training
-    assert not torch.equal(model.tables.weight, before["tables.weight"])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_a_split_without_rows_is_refused(tmp_path, model):

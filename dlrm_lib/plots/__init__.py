@@ -156,7 +156,7 @@ def measured_on(figure: Figure, record: Record, *, beside: str = "", kept: bool 
     """Writes below a figure where its numbers come from: machine, version of torch, date. Call it last.
 
     Args:
-        figure: Drawn from the record; it grows by a line.
+        figure: Drawn from the record, without a legend below its axes; it grows by a line.
         record: Where its numbers come from.
         beside: What else it shows, and where that comes from.
         kept: The figure goes into a file that is read on other machines. Otherwise it says where the machine that
@@ -165,15 +165,12 @@ def measured_on(figure: Figure, record: Record, *, beside: str = "", kept: bool 
     Returns:
         The same figure.
     """
-    text = f"Measured on {record.origin}" + (f". {beside}" if beside else "")
-    if not kept and not record.here:
-        text = f"Measured on {record.origin}, not on this machine" + (f". {beside}" if beside else "")
+    text = f"Measured on {record.origin}" + ("" if kept or record.here else ", not on this machine")
+    text += f". {beside}" if beside else ""
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + _LINE)
     floor = _LINE / (height + _LINE)
     figure.get_layout_engine().set(rect=(0, floor, 1, 1 - floor))
-    for legend in figure.legends:  # "outside" means outside the axes, and above the line
-        legend.set_bbox_to_anchor((0, floor, 1, 1 - floor), figure.transFigure)
     figure.text(0.06 / width, 0.4 * floor, text, color=_FAINT, fontsize=8.75, va="center")
     return figure
 

@@ -135,7 +135,7 @@ def throughput(models: Mapping[str, Sequence[Metrics]]) -> Figure:
             _band(ax, sizes, [point["samples_per_second"] for point in of], _COLORS[precision], precision)
         _logarithmic(ax, "rows per batch", "samples per second")
         sizes = sorted({point["batch_size"] for point in points})
-        ax.set_xticks(sizes, [_short(size) for size in sizes], fontsize=9)
+        ax.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=8)
         ax.set_xlim(right=5 * sizes[-1])
         label_lines(ax)
     return figure
