@@ -158,7 +158,7 @@ def latency(models: Mapping[str, Sequence[Metrics]], precision: str = "fp32") ->
         for point, rate in list(zip(of, rates, strict=True))[::2]:  # each second one, or they cover each other
             at = (point["p50_ms"], rate)
             ax.annotate(f"{point['batch_size']:,}", at, (-4, 5), textcoords="offset points", ha="right", fontsize=9)
-        _logarithmic(ax, "milliseconds until a batch is answered", "rows per second")
+        _logarithmic(ax, "milliseconds per batch", "rows per second")
         ax.margins(x=0.15, y=0.12)
         ax.legend(loc="lower right", title="labels: rows per batch", fontsize=9, title_fontsize=9)
     return figure
