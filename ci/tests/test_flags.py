@@ -82,7 +82,7 @@ def test_every_flag_of_nvidia_is_there_with_its_default(command, capsys, monkeyp
     shown = shown_defaults(capsys, command, "--preset", "criteo_terabyte")
     assert {flag: shown.get(flag) for flag in NVIDIA} == {**NVIDIA, **DIFFERENT}
     ours = {"preset", "device", "precision", "execution", "optimizer", "num_indices_per_lookup", "shuffle_rows"}
-    ours |= {"decay_power", "interaction_lasso", "embed_numbers", "linear"}
+    ours |= {"decay_power", "interaction_lasso", "lasso_start_step", "embed_numbers", "linear"}
     ours |= {"embedding_epsilon", "embedding_decay", "standardise", "flag_missing", "embedding_init", "deterministic"}
     ours |= {"preload_batches", "synthetic_dataset_rows", "num_indices_per_lookup_fixed"}
     assert shown.keys() == NVIDIA.keys() | ours
@@ -194,6 +194,7 @@ BAD = {
     "inference_benchmark_batch_sizes": "1,0",
     "inference_benchmark_steps": "0",
     "interaction_lasso": "-1",
+    "lasso_start_step": "late",
     "interaction_op": "add",
     "embed_numbers": "some",
     "linear": "partly",

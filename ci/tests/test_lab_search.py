@@ -190,12 +190,13 @@ def test_the_bottom_ends_in_the_embedding_dim(dataset):
 @pytest.mark.parametrize("values", [{"batch_size": 10}, {"epochs": 5}, {"batch_size": 25, "epochs": 2}])
 @pytest.mark.parametrize("start", [None, 30])
 def test_the_schedule_keeps_its_shares_of_a_longer_training(dataset, values, start):
-    config = CONFIG.override(decay_start_step=start)
+    config = CONFIG.override(decay_start_step=start, lasso_start_step=12)
     found = changed(config, values, dataset.train)
     times = steps_in_all(dataset.train, found.training) // steps_in_all(dataset.train, config.training)
     assert times in (4, 5)
     rates = [learning_rate(step, config.training) for step in range(60)]
     assert [learning_rate(times * step + times - 1, found.training) for step in range(60)] == pytest.approx(rates)
+    assert found.training.lasso_start_step == 12 * times
 
 
 def test_the_schedule_of_a_shorter_training_keeps_its_parts(dataset):

@@ -179,6 +179,7 @@ MUST_NOT = {
     "embedding_epsilon": 1e-3,
     "embedding_decay": 0.25,
     "interaction_lasso": 0.5,
+    "lasso_start_step": 1,
     "lr": 0.06,
     "warmup_factor": 1,
     "warmup_steps": 4,

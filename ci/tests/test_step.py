@@ -179,6 +179,15 @@ def test_the_lasso_shrinks_the_weights_of_each_product_together(shape, execution
         assert fates == {"nothing there", "gone", "shorter"}
 
 
+def test_the_lasso_waits_for_its_start():
+    settings = {"optimizer": "adam", "interaction_lasso": 9.0}
+    (model, step), (plain, without) = make(**settings, lasso_start_step=2), make(optimizer="adam")
+    for done in (1, 2, 3):
+        for one in (step, without):
+            one(random_batch(seed=done), 0.01)
+        assert torch.equal(model.top[0].weight, plain.top[0].weight) == (done <= 2)
+
+
 @pytest.mark.parametrize("name", ["sgd", "adagrad", "rowwise_adagrad"])
 def test_the_lasso_is_adams(name):
     (model, step), (plain, without) = (make(optimizer=name, interaction_lasso=of) for of in (9.0, 0.0))

@@ -81,8 +81,8 @@ def changed(config: Config, values: Mapping[str, Any], train: Split) -> Config:
     """The configuration with other values, and with what follows from them, except where ``values`` says it itself.
 
     With ``embedding_dim`` changes the bottom MLP's last layer. Where batches or epochs make the training longer or
-    shorter, warmup, start of the decay and decay keep their shares of it. Where the warmup would reach into the decay,
-    the decay starts behind it and ends where it did.
+    shorter, warmup, start of the decay, decay and start of the lasso keep their shares of it. Where the warmup would
+    reach into the decay, the decay starts behind it and ends where it did.
 
     Args:
         config: The configuration as it stands.
@@ -102,6 +102,7 @@ def changed(config: Config, values: Mapping[str, Any], train: Split) -> Config:
     def share(steps: int) -> int:
         return steps and max(1, round(steps * longer))
 
+    follow["lasso_start_step"] = share(old.lasso_start_step)
     warmup = follow["warmup_steps"] = values.get("warmup_steps", share(old.warmup_steps))
     start, decay = share(decay_start(old)), old.decay_steps
     end = start + share(decay or 0)

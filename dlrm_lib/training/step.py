@@ -49,6 +49,7 @@ class TrainStep:
             model.tables.weight, self.kernels, epsilon=config.embedding_epsilon, decay=config.embedding_decay
         )
         self.lasso = config.interaction_lasso if config.optimizer == "adam" else 0.0
+        self.lasso_start = config.lasso_start_step
         self.done = 0
 
     @property
@@ -76,7 +77,7 @@ class TrainStep:
         for group in self.dense_optimizer.param_groups:
             group["lr"] = lr
         self.dense_optimizer.step()
-        if self.lasso:
+        if self.lasso and self.done > self.lasso_start:
             self._shrink_products(lr)
         self.sparse_optimizer.step(*tables.spread(row_ids, rows.grad), lr)
         return loss
