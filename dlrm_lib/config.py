@@ -413,9 +413,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     # heart, and a second pass makes it worse instead of better. The decay keeps what little they say out of the
     # interaction, the lasso the pairs of columns that say nothing. Validation AUCs, means over seeds: 0.7897 without
     # the decay, 0.7925 with it, 0.7933 with flags and small initial embeddings, 0.7942 with lasso and a fourth pass.
-    # The first pass (432 steps) warms up, and the lasso starts behind it. With a warmup of 100 steps so many units of
-    # the bottom MLP's last ReLU die that one seed in sixteen never finds a pair of a number and a category; a lasso
-    # from the start drops pairs whose embeddings have learned nothing yet. Such seeds are 0.003 behind.
+    # The first pass (432 steps) warms up, and the lasso starts behind it: with a warmup of 100 steps, or a lasso that
+    # drops pairs whose embeddings have learned nothing yet, some seeds never find one of the planted pairs, mostly one
+    # of a number and a category, and stay 0.003 behind.
     "laptop": {
         "standardise": True,
         "flag_missing": True,

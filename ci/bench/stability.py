@@ -221,7 +221,7 @@ def main(flags: Sequence[str] | None = None) -> None:
     device_on(arguments.cores)
     config = Config.from_preset(arguments.preset)
     dataset = Workspace(arguments.work_dir, config).encoded()
-    kept = arguments.record.with_suffix(".unfinished.json")
+    kept = arguments.record.with_suffix(".unfinished")
     metrics = measure(
         config,
         dataset.folder,
