@@ -105,7 +105,7 @@ def test_moving_a_widget_changes_that_setting_alone(form, name):
         entry.value = other
         expected = LAPTOP.override(**{name: other})
     else:
-        typed = 203 if name == "decay_start_step" else 3  # after the warmup
+        typed = 503 if name == "decay_start_step" else 3  # after the warmup
         entry.value = str(typed)
         extra = {"bottom_mlp_sizes": (64, 32, 3)} if name == "embedding_dim" else {}
         expected = LAPTOP.override(**{name: typed}, **extra)
@@ -158,7 +158,7 @@ def test_no_value_and_zero_need_no_place_on_a_slider(form):
         ("lr", "<b>1", "found: &lt;b&gt;1"),
         ("batch_size", "2.5", "--batch_size takes a whole number."),
         ("epochs", "-1", "--epochs must be at least 0."),
-        ("warmup_steps", "300", "The decay must not start before the warmup ends."),
+        ("warmup_steps", "500", "The decay must not start before the warmup ends."),
         ("decay_start_step", "99", "The decay must not start before the warmup ends."),
         ("max_table_size", "5", "--max_table_size needs --hash_indices"),
         ("loss_scale", "big", "--loss_scale takes a finite number or dynamic."),
