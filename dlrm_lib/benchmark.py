@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from dlrm_lib.backends.backend import Backend
+from dlrm_lib.backends.inference import Inference
+from dlrm_lib.backends.step import TrainingStep
 from dlrm_lib.clean_timing import in_turn
 from dlrm_lib.config import TrainingConfig
 from dlrm_lib.dataset import Batch, Split
-from dlrm_lib.devices import Device
 from dlrm_lib.errors import InputError
 from dlrm_lib.model import DLRM
-from dlrm_lib.training import train_step
 
 # Different batches that a measurement cycles through, and rows that they hold together where the batches are not too
 # large for that: embedding rows must not be found in a cache only because a step just before had them too.
@@ -73,7 +74,7 @@ def benchmark_training(
     model: DLRM,
     split: Split,
     config: TrainingConfig,
-    device: Device,
+    backend: Backend,
     *,
     batch_sizes: Sequence[int],
     precisions: Sequence[str],
@@ -90,7 +91,7 @@ def benchmark_training(
         model: On the device. Its weights stay as they are: the learning rate is 0.
         split: Its first rows are trained on, again and again.
         config: How to train, apart from batch size and precision.
-        device: Where the model is.
+        backend: Where the model is.
         batch_sizes: Rows per step.
         precisions: As in ``TrainingConfig``.
         repeats: Segments of each kind, never two of one kind after the other.
@@ -102,16 +103,16 @@ def benchmark_training(
     """
     was_training = model.training
     model.train()
-    steps = {
-        (precision, size): _held_step(model, split, replace(config, precision=precision, batch_size=size), device)
-        for precision in precisions
-        for size in batch_sizes
-    }
+    steps = {}
+    for precision, size in itertools.product(precisions, batch_sizes):
+        how = replace(config, precision=precision, batch_size=size)
+        steps[precision, size] = backend.training_step(model, backend.resolved(how, model, len(split)))
     try:
-        for step in steps.values():
+        held = {kind: _held(step, split, kind[1]) for kind, step in steps.items()}
+        for step in held.values():
             for number in range(WARMUP_STEPS):
                 step(number)
-        times = in_turn(steps, rounds=repeats, seconds=seconds, tries=tries, settle=device.synchronize)
+        times = in_turn(held, rounds=repeats, seconds=seconds, tries=tries, settle=backend.synchronize)
     finally:
         model.train(was_training)
     speeds = []
@@ -123,19 +124,18 @@ def benchmark_training(
                 found=f"{precision}, batches of {size:,}: none of {of.dropped} segments had the cores to itself",
                 remedy="End what else runs, or use fewer threads.",
             )
-        name = device.precision(precision)
+        name = steps[precision, size].precision
         speeds.append(
             TrainingSpeed(precision=name, batch_size=size, samples_per_second=Spread.of(rates), dropped=of.dropped)
         )
     return speeds
 
 
-def _held_step(model: DLRM, split: Split, config: TrainingConfig, device: Device) -> Callable[[int], torch.Tensor]:
-    """A training step on the batch with that number, of those that are held on the device."""
-    step = train_step(model, config, device)
-    count = min(max(_HELD_ROWS // config.batch_size, _FEWEST), _MOST)
-    held = [step.prepare(batch) for batch in itertools.islice(endless_batches(split, config.batch_size), count)]
-    return lambda number: step(held[number % count], FROZEN)
+def _held(step: TrainingStep, split: Split, batch_size: int) -> Callable[[int], torch.Tensor]:
+    """The step on the batch with a number, of those that are held on the device."""
+    count = min(max(_HELD_ROWS // batch_size, _FEWEST), _MOST)
+    batches = [step.prepare(batch) for batch in itertools.islice(endless_batches(split, batch_size), count)]
+    return lambda number: step(batches[number % count], FROZEN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,34 +192,27 @@ def endless_batches(split: Split, batch_size: int) -> Iterator[Batch]:
             yield split.gather(np.arange(start, start + batch_size) % len(split))
 
 
-@torch.inference_mode()
-def benchmark_inference(
-    model: DLRM, batches: Iterable[Batch], *, steps: int, warmup: int, device: Device, precision: str = "auto"
-) -> Latency:
-    """Times the model batch by batch: the way to the device, the forward pass and the wait for its end.
+def benchmark_inference(inference: Inference, batches: Iterable[Batch], *, steps: int, warmup: int) -> Latency:
+    """Times a model batch by batch: the way to the device, the forward pass and the wait for its end.
 
     Reading a batch is not part of its time, as in NVIDIA's benchmark.
 
     Args:
-        model: On the device.
-        batches: Batches of one size, ``warmup + steps`` or more.
+        inference: The model as a function of a batch.
+        batches: Batches of one size, ``warmup + steps`` or more, in the host's memory.
         steps: Batches to measure.
         warmup: Batches before those.
-        device: Where the model is.
-        precision: As in ``TrainingConfig``.
     """
+    model, backend, seconds = inference.model, inference.backend, []
     was_training = model.training
     model.eval()
-    seconds = []
     try:
-        with device.autocast(device.precision(precision)):
-            for batch in itertools.islice(batches, warmup + steps):
-                device.synchronize()
-                began = time.perf_counter()
-                there = device.put(batch)
-                model(there.numerical, there.categorical)
-                device.synchronize()
-                seconds.append(time.perf_counter() - began)
+        for batch in itertools.islice(batches, warmup + steps):
+            backend.synchronize()
+            began = time.perf_counter()
+            inference(backend.put(batch))
+            backend.synchronize()
+            seconds.append(time.perf_counter() - began)
     finally:
         model.train(was_training)
     return Latency.of(len(batch.label), seconds[warmup:])

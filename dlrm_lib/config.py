@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlrm_lib.errors import InputError
 from dlrm_lib.settings import Section, as_text, option, parse
@@ -316,11 +316,53 @@ class TrainingConfig(Section):
             batch_size = 2 ** max(0, round(math.log2(max(rows, 1) ** 0.6 / 4)))
             config = dataclasses.replace(config, batch_size=batch_size)
         if config.decay_steps is None:
-            steps = config.epochs * -(-rows // config.batch_size)
             start = config.warmup_steps if config.decay_start_step is None else config.decay_start_step
-            left = min(steps, config.max_steps or steps) - start
-            config = dataclasses.replace(config, decay_steps=max(0, left))
+            config = dataclasses.replace(config, decay_steps=max(0, config.steps(rows) - start))
         return config
+
+    def steps(self, rows: int) -> int:
+        """Steps of a whole training on so many samples; ``batch_size`` is not open."""
+        of_all_epochs = self.epochs * -(-rows // self.batch_size)
+        return min(of_all_epochs, self.max_steps or of_all_epochs)
+
+    def resolved(self, rows: int, *, device: str, precision: str, execution: str) -> ResolvedTraining:
+        """These settings for training on so many samples on a device that says what ``auto`` means there."""
+        config = self.for_rows(rows)
+        values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+        return ResolvedTraining(
+            **{
+                **values,
+                "decay_start_step": self.warmup_steps if self.decay_start_step is None else self.decay_start_step,
+                "test_freq": self.test_freq or max(1, -(-rows // config.batch_size)),
+                "device": device,
+                "precision": precision,
+                "execution": execution,
+            }
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedTraining(TrainingConfig):
+    """Settings for one training, with nothing left open that the data or the machine decide.
+
+    Raises:
+        ValueError: something is left open; settings are resolved by a backend, not by hand.
+    """
+
+    if TYPE_CHECKING:  # a field said again would lose its help and its range
+        batch_size: int
+        decay_start_step: int
+        decay_steps: int
+        test_freq: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("batch_size", "decay_start_step", "decay_steps", "test_freq"):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} is left open")
+        for name in ("device", "precision", "execution"):
+            if getattr(self, name) == "auto":
+                raise ValueError(f"{name} is left open")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 
-from dlrm_lib.devices import hpu
-from dlrm_lib.devices.cpu import bf16_units
+from dlrm_lib.backends.cpu.backend import bf16_units
+from dlrm_lib.backends.cpu.kernels import CpuKernels
+from dlrm_lib.backends.gaudi import backend as gaudi
+from dlrm_lib.backends.gaudi.environment import plugin_is_installed
+from dlrm_lib.compiler import CannotCompile
 from dlrm_lib.errors import InputError
-from dlrm_lib.gaudi_environment import plugin_is_installed
-from dlrm_lib.kernels.compiler import CannotCompile
-from dlrm_lib.kernels.cpu import CpuKernels
 from dlrm_lib.records import hardware, usable_cores, versions
 
 _GIB = 2**30
@@ -87,8 +87,8 @@ def examine(folder: Path = Path()) -> list[Finding]:
         ),
         Finding(
             name="Intel Gaudi",
-            fine=hpu.is_available(),
-            found="can be used" if hpu.is_available() else "plugin without a card" if plugin_is_installed() else "none",
+            fine=gaudi.is_available(),
+            found="can be used" if gaudi.is_available() else "no card" if plugin_is_installed() else "none",
             needed=False,
             remedy="Not needed: everything here runs on the processor.",
         ),

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlrm_lib import gaudi_environment
 from dlrm_lib.config import Config
 from dlrm_lib.errors import InputError
 
@@ -47,10 +46,7 @@ def configuration(arguments: argparse.Namespace) -> Config:
     Raises:
         InputError: an unknown preset, a value outside its range, or an alias that contradicts its setting.
     """
-    config = Config.from_preset(arguments.preset, given_settings(arguments))
-    if config.training.device in ("auto", "hpu") and gaudi_environment.plugin_is_installed():
-        gaudi_environment.prepare(config.training.execution)  # before torch is imported
-    return config
+    return Config.from_preset(arguments.preset, given_settings(arguments))
 
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:

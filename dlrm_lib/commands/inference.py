@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from dlrm_lib.commands.command import Command, configuration
 from dlrm_lib.commands.model_inputs import FLAGS, SETTINGS, loaded_model, opened_dataset, opened_log
-from dlrm_lib.config import TrainingConfig, as_dict
+from dlrm_lib.config import as_dict
 from dlrm_lib.console import latency_table, result_line
 from dlrm_lib.errors import InputError
+from dlrm_lib.process import prepare
 
 if TYPE_CHECKING:
+    from dlrm_lib.backends.inference import Inference
     from dlrm_lib.dataset import Split
-    from dlrm_lib.devices import Device
-    from dlrm_lib.model import DLRM
     from dlrm_lib.training import Evaluation
 
 # Batches before the clock starts, at least: the first ones find nothing in the caches and allocate memory.
@@ -26,15 +26,18 @@ _WARMUP = 10
 def test(arguments: argparse.Namespace) -> None:
     """Tests a trained model on the test split."""
     config = configuration(arguments)
-    from dlrm_lib.devices import pick
+    prepare(config)
+    from dlrm_lib.backends import pick
 
     if not arguments.load_checkpoint_path:
         raise InputError("test needs a trained model.", remedy="Name it with --load_checkpoint_path.")
-    dataset, device = opened_dataset(arguments, config), pick(config.training.device, config.training.execution)
-    model, config = loaded_model(arguments, config, dataset, device)
+    dataset, backend = opened_dataset(arguments, config), pick(config.training.device, config.training.execution)
+    model, config = loaded_model(arguments, config, dataset)
+    settings = config.training
+    inference = backend.inference(model.to(backend.torch_device), settings.precision, settings.execution)
     log = opened_log(arguments)
-    log({"what": "test", "device": device.description, "config": as_dict(config)})
-    evaluation, seconds = timed_evaluation(model, dataset.test, config.training, device)
+    log({"what": "test", "device": backend.description, "config": as_dict(config)})
+    evaluation, seconds = timed_evaluation(inference, dataset.test, settings.test_batch_size)
     print(result_line(evaluation))
     log({"what": "evaluation", **dataclasses.asdict(evaluation)})
     log(
@@ -47,44 +50,40 @@ def test(arguments: argparse.Namespace) -> None:
     )
 
 
-def timed_evaluation(
-    model: DLRM, split: Split, config: TrainingConfig, device: Device, step: int = 0
-) -> tuple[Evaluation, float]:
-    """The evaluation of a split in the precision of the training, and the seconds it took."""
+def timed_evaluation(inference: Inference, split: Split, batch_size: int, step: int = 0) -> tuple[Evaluation, float]:
+    """The evaluation of a split, and the seconds it took."""
     from dlrm_lib.training import evaluate
 
-    precision, began = device.precision(config.precision), time.perf_counter()
-    evaluation = evaluate(
-        model, split, batch_size=config.test_batch_size, device=device, step=step, precision=precision
-    )
+    began = time.perf_counter()
+    evaluation = evaluate(inference, split, batch_size=batch_size, step=step)
     return evaluation, time.perf_counter() - began
 
 
 def inference_benchmark(arguments: argparse.Namespace) -> None:
     """Measures latency and throughput for each batch size."""
     config = configuration(arguments)
+    prepare(config)
+    from dlrm_lib.backends import pick
     from dlrm_lib.benchmark import benchmark_inference, endless_batches
-    from dlrm_lib.devices import pick
     from dlrm_lib.model import DLRM
 
-    dataset, device = opened_dataset(arguments, config), pick(config.training.device, config.training.execution)
-    device.seed(config.training.seed)
+    dataset, backend = opened_dataset(arguments, config), pick(config.training.device, config.training.execution)
+    backend.seed(config.training.seed)
     if arguments.load_checkpoint_path:
-        model, config = loaded_model(arguments, config, dataset, device)
+        model, config = loaded_model(arguments, config, dataset)
     else:
-        model = DLRM(dataset.spec, config.model).to(device.torch_device)
-        model.use_kernels(device, config.training.execution)
+        model = DLRM(dataset.spec, config.model)
         print("No --load_checkpoint_path: random weights are measured, which take the same time.")
+    settings = config.training
+    inference = backend.inference(model.to(backend.torch_device), settings.precision, settings.execution)
     log = opened_log(arguments)
-    log({"what": "inference_benchmark", "device": device.description, "config": as_dict(config)})
+    log({"what": "inference_benchmark", "device": backend.description, "config": as_dict(config)})
     latencies = [
         benchmark_inference(
-            model,
+            inference,
             endless_batches(dataset.test, batch_size),
             steps=config.inference.inference_benchmark_steps,
-            warmup=max(config.training.benchmark_warmup_steps, _WARMUP),
-            device=device,
-            precision=config.training.precision,
+            warmup=max(settings.benchmark_warmup_steps, _WARMUP),
         )
         for batch_size in config.inference.inference_benchmark_batch_sizes
     ]

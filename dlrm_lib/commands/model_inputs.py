@@ -17,7 +17,6 @@ from dlrm_lib.settings import as_text
 
 if TYPE_CHECKING:
     from dlrm_lib.dataset import Dataset
-    from dlrm_lib.devices import Device
     from dlrm_lib.model import DLRM
 
 SETTINGS = tuple(f.name for section, f in fields() if section in ("data", "model", "training", "inference"))
@@ -101,9 +100,7 @@ def opened_dataset(arguments: argparse.Namespace, config: Config) -> Dataset:
     return dataset
 
 
-def loaded_model(
-    arguments: argparse.Namespace, config: Config, dataset: Dataset, device: Device
-) -> tuple[DLRM, Config]:
+def loaded_model(arguments: argparse.Namespace, config: Config, dataset: Dataset) -> tuple[DLRM, Config]:
     """The model of ``--load_checkpoint_path``, and ``config`` with what that model is.
 
     Raises:
@@ -112,7 +109,7 @@ def loaded_model(
     from dlrm_lib.training import load_checkpoint
 
     path = arguments.load_checkpoint_path
-    model, trained = load_checkpoint(path, dataset.manifest, device)
+    model, trained = load_checkpoint(path, dataset.manifest)
     for name in given_settings(arguments).keys() & as_dict(trained.model).keys():
         there, here = (as_text(getattr(of.model, name)) for of in (trained, config))
         if there != here:
@@ -121,5 +118,4 @@ def loaded_model(
                 found=f"{there} in the checkpoint, {here} on the command line",
                 remedy=f"Leave --{name} out: the checkpoint says it.",
             )
-    model.use_kernels(device, config.training.execution)
     return model, dataclasses.replace(config, model=trained.model)

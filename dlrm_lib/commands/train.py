@@ -17,12 +17,11 @@ from dlrm_lib.commands.model_inputs import FLAGS, SETTINGS, checkpoint_path, loa
 from dlrm_lib.config import Config, as_dict
 from dlrm_lib.console import progress_bars, progress_line, result_line, say
 from dlrm_lib.errors import InputError
+from dlrm_lib.process import prepare
 
 if TYPE_CHECKING:
     from dlrm_lib.dataset import Dataset
-    from dlrm_lib.devices import Device
-    from dlrm_lib.model import DLRM
-    from dlrm_lib.training import Evaluation, Progress, Results, TrainStep
+    from dlrm_lib.training import Evaluation, Progress, Results, Training
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -32,44 +31,48 @@ def train(arguments: argparse.Namespace) -> None:
         KeyboardInterrupt: Ctrl-C; with ``--save_checkpoint_path`` the training state is written before.
     """
     config, path = configuration(arguments), checkpoint_path(arguments)
-    from dlrm_lib.devices import pick
+    prepare(config)
     from dlrm_lib.training import Evaluation, fit, stop_on_interrupt
 
-    dataset, device = opened_dataset(arguments, config), pick(config.training.device, config.training.execution)
-    config = config.for_rows(len(dataset.train))
-    model, step, results, config = _start(arguments, config, dataset, device)
+    training, results = _start(arguments, config, opened_dataset(arguments, config))
+    step = training.step
     log = opened_log(arguments, append=arguments.resume)
-    log({"what": "train", "device": device.description, "step": step.done, "config": as_dict(config)})
-    run = _Run(config, dataset, device, model, step, results, path, log)
+    log(
+        {
+            "what": "train",
+            "device": training.backend.description,
+            "step": step.done,
+            "config": as_dict(training.config),
+        }
+    )
+    report = _Report(training, results, path, log)
     with stop_on_interrupt() as interrupted:
-        for event in fit(model, dataset, config.training, device, step, stop=interrupted.is_set):
-            run.tell(event)
+        for event in fit(training, stop=interrupted.is_set):
+            report.tell(event)
             if isinstance(event, Evaluation):
                 if results.add(event):
-                    run.keep_model(dataclasses.asdict(event))
-                run.keep_state()
+                    report.keep_model(dataclasses.asdict(event))
+                report.keep_state()
     if interrupted.is_set():
-        run.keep_state()
+        report.keep_state()
         if path:
             say(f"Kept after step {step.done}: the same command with --resume goes on there.", file=sys.stderr)
         raise KeyboardInterrupt
     if results.best is None:
-        run.keep_model({"step": step.done})
+        report.keep_model({"step": step.done})
     if results.last is None or results.last.step < step.done:
-        run.keep_state()
-    log({"what": "result", **run.summary(), **run.test()})
+        report.keep_state()
+    log({"what": "result", **report.summary(), **report.test()})
     if path:
         say(f"saved: {path} (the {'best' if results.best else 'last'} model)")
 
 
-def _start(
-    arguments: argparse.Namespace, config: Config, dataset: Dataset, device: Device
-) -> tuple[DLRM, TrainStep, Results, Config]:
-    """A new model, one from a checkpoint, or all that an interrupted run had."""
-    from dlrm_lib.model import DLRM
-    from dlrm_lib.training import Results, load_state, state_path, train_step
+def _start(arguments: argparse.Namespace, config: Config, dataset: Dataset) -> tuple[Training, Results]:
+    """A training of a new model or of one from a checkpoint, or all that an interrupted run had."""
+    from dlrm_lib.backends import pick
+    from dlrm_lib.training import Results, build, load_state, state_path
 
-    device.seed(config.training.seed)
+    backend = pick(config.training.device, config.training.execution)
     if arguments.resume:
         path = checkpoint_path(arguments)
         if not path or arguments.load_checkpoint_path:
@@ -78,28 +81,26 @@ def _start(
                 found="--load_checkpoint_path" if path else "no --save_checkpoint_path",
                 remedy="Repeat the command that was interrupted, and add --resume.",
             )
-        return *load_state(state_path(path), config, dataset, device), config
+        return load_state(state_path(path), config, dataset, backend)
+    model = None
     if arguments.load_checkpoint_path:
-        model, config = loaded_model(arguments, config, dataset, device)
-    else:
-        model = DLRM(dataset.spec, config.model).to(device.torch_device)
-    return model, train_step(model, config.training, device), Results(), config
+        backend.seed(config.training.seed)
+        model, config = loaded_model(arguments, config, dataset)
+    return build(config, dataset, backend=backend, model=model), Results()
 
 
 @dataclass
-class _Run:
-    """A training under way: what it tells, what it keeps, and its end.
+class _Report:
+    """What is told of a training under way and of its end, and what of it is kept.
 
     Attributes:
+        training: All that trains.
+        results: Its best and its last evaluation so far.
         path: Where the best model is kept; None if nothing is.
         log: Takes the lines for programs.
     """
 
-    config: Config
-    dataset: Dataset
-    device: Device
-    model: DLRM
-    step: TrainStep
+    training: Training
     results: Results
     path: Path | None
     log: Callable[[dict[str, Any]], None]
@@ -111,7 +112,7 @@ class _Run:
         """One event, to the log, the bar and the screen."""
         from dlrm_lib.training import Progress
 
-        settings = self.config.training
+        settings = self.training.settings
         self.log({"what": type(event).__name__.lower(), **dataclasses.asdict(event)})
         if not isinstance(event, Progress):
             say(f"Epoch {self._epoch(event):.2f} step {event.step}. {result_line(event)}")
@@ -129,19 +130,19 @@ class _Run:
         from dlrm_lib.training import save_checkpoint
 
         if self.path:
-            save_checkpoint(self.path, self.model, self.config, self.dataset.manifest, metrics=metrics)
+            save_checkpoint(self.path, self.training, metrics=metrics)
 
     def keep_state(self) -> None:
         """Writes what ``--resume`` needs, if there is a place for it."""
         from dlrm_lib.training import save_state, state_path
 
         if self.path:
-            save_state(state_path(self.path), self.model, self.step, self.config, self.dataset, self.results)
+            save_state(state_path(self.path), self.training, self.results)
 
     def summary(self) -> dict[str, Any]:
         """The best and the last on the validation split, and the speed: to the screen, and as facts for the log."""
-        settings, best, last = self.config.training, self.results.best, self.results.last
-        if settings.auc_threshold and last and (last.auc or 0) >= settings.auc_threshold:
+        settings, best, last = self.training.settings, self.results.best, self.results.last
+        if last and last.reaches(settings.auc_threshold):
             seconds = time.perf_counter() - self.began
             say(
                 f"Hit target accuracy AUC {settings.auc_threshold} at epoch {self._epoch(last):.2f} in {seconds:.0f}s. "
@@ -165,25 +166,23 @@ class _Run:
         """The last model on the test split, and the best where that is another one and was kept."""
         from dlrm_lib.training import load_checkpoint
 
-        best, done = self.results.best, self.step.done
-        if self.config.data.synthetic_dataset or not len(self.dataset.test):
+        training, best, done = self.training, self.results.best, self.training.step.done
+        settings, test = training.settings, training.dataset.test
+        if training.config.data.synthetic_dataset or not len(test):
             return {}
-        models = [("best and last" if best and best.step == done else "last", self.model, done)]
+        models = [("best and last" if best and best.step == done else "last", training.inference, done)]
         if self.path and best and best.step != done:
-            kept, _ = load_checkpoint(self.path, self.dataset.manifest, self.device)
-            kept.use_kernels(self.device, self.config.training.execution)
-            models.append(("best", kept, best.step))
-        for name, model, step in models:
-            evaluation, seconds = timed_evaluation(model, self.dataset.test, self.config.training, self.device, step)
+            kept, _ = load_checkpoint(self.path, training.dataset.manifest, training.backend.torch_device)
+            scores = training.backend.inference(kept, settings.precision, settings.execution)
+            models.append(("best", scores, best.step))
+        for name, inference, step in models:
+            evaluation, seconds = timed_evaluation(inference, test, settings.test_batch_size, step)
             say(f"{name} model: {result_line(evaluation)} (step {step})")
             self.log({"what": "evaluation", "model": name, **dataclasses.asdict(evaluation)})
         return {"average_test_throughput": evaluation.rows / seconds}
 
     def _epoch(self, evaluation: Evaluation) -> float:
-        from dlrm_lib.training import training_split
-
-        settings = self.config.training
-        return evaluation.step / training_split(self.dataset, settings, self.device).steps(settings.batch_size)
+        return evaluation.step / self.training.steps_per_epoch
 
 
 TRAIN = Command(name="train", run=train, help="train a DLRM on an encoded data set", settings=SETTINGS, flags=FLAGS)

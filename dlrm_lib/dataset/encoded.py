@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from dlrm_lib.compiler import CannotCompile
 from dlrm_lib.dataset.file_split import FileSplit
 from dlrm_lib.dataset.split import Dataset
+from dlrm_lib.dataset.take import Take
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import MISSING_NUMBERS, SPLITS, FeatureSpec
-from dlrm_lib.kernels.compiler import CannotCompile
-from dlrm_lib.kernels.take import Take
 from dlrm_lib.manifest import Manifest
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dlrm_lib.kernels.compiler import library
+from dlrm_lib.compiler import library
 
 
 class Take:

@@ -9,7 +9,7 @@ import torch
 from dlrm_lib.exercises.mechanism import Exercise, compare
 from dlrm_lib.model.embedding import EmbeddingTables
 from dlrm_lib.model.interaction import DotInteraction
-from dlrm_lib.training.sparse import SPARSE_OPTIMIZERS
+from dlrm_lib.optim import OPTIMIZERS
 
 # 3.1
 
@@ -121,12 +121,12 @@ def _two_updates(answer: Callable) -> str | None:
     row_ids = torch.tensor([4, 0, 2])
     start = _random(6, 3, seed=3)
     expected, weight, squares = start.clone(), start, torch.zeros_like(start)
-    optimizer = SPARSE_OPTIMIZERS["adagrad"](expected)
+    optimizer = OPTIMIZERS["adagrad"](expected)
     for number, gradient in enumerate((_random(3, 3, seed=4), _random(3, 3, seed=5)), start=1):
         result = answer(weight, squares, row_ids, gradient, 0.1)
         if not isinstance(result, tuple) or len(result) != 2:
             return "return two tensors: `return weight, squares`."
-        optimizer.step(row_ids, gradient, 0.1)
+        optimizer.update_rows(row_ids, gradient, 0.1)
         if number == 1 and torch.allclose(result[0] - start, start - expected):
             return "your update goes uphill: subtract the step from the weights."
         if isinstance(result[1], torch.Tensor) and result[1].equal(squares):
@@ -141,7 +141,7 @@ def _duplicates(answer: Callable) -> str | None:
     row_ids, gradient = torch.tensor([2, 5, 2, 2]), _random(4, 3, seed=6)
     start = _random(6, 3, seed=3)
     expected = start.clone()
-    SPARSE_OPTIMIZERS["adagrad"](expected).step(row_ids, gradient, 0.1)
+    OPTIMIZERS["adagrad"](expected).update_rows(row_ids, gradient, 0.1)
     weight, squares = answer(start, torch.zeros_like(start), row_ids, gradient, 0.1)
     ours = gradient[row_ids == 2]
     if torch.allclose(squares[2], (ours**2).sum(0)):

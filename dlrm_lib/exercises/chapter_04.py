@@ -7,7 +7,7 @@ import numpy as np
 from dlrm_lib import metrics
 from dlrm_lib.config import TrainingConfig
 from dlrm_lib.exercises.mechanism import Exercise, compare
-from dlrm_lib.training.schedule import learning_rate
+from dlrm_lib.optim.schedule import learning_rate
 
 
 def area_under_curve(label, score):

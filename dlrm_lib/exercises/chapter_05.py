@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dlrm_lib.exercises.mechanism import Exercise, compare
-from dlrm_lib.training.loss_scale import LossScale
+from dlrm_lib.optim.loss_scale import LossScale
 
 _FP16_LARGEST = 65504.0
 

@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dlrm_lib.dataset.coalesce import distinct_rows
+from dlrm_lib.backends.gaudi.coalesce import distinct_rows
 from dlrm_lib.exercises.mechanism import Exercise, compare
 
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import html
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dlrm_lib.config import Config, ModelConfig, TrainingConfig
+from dlrm_lib.config import Config, TrainingConfig
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.lab.machine import Machine
 from dlrm_lib.lab.style import TILES
-from dlrm_lib.model.cost import Cost, bottom_width, interaction_width, training_cost
-from dlrm_lib.model.numbers import NumberVectors
-from dlrm_lib.training.schedule import decay_start, learning_rate
-
-# Numbers that an optimizer keeps of each weight, of each embedding weight, and of each embedding row.
-_KEPT = {"sgd": (0, 0, 0), "adagrad": (1, 1, 0), "rowwise_adagrad": (1, 0, 1), "adam": (2, 2, 0)}
+from dlrm_lib.model import Cost, blueprint, training_cost
+from dlrm_lib.optim import OPTIMIZERS, decay_start, learning_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,26 +45,17 @@ class Consequences:
 
 def consequences(config: Config, spec: FeatureSpec, rows: int, machine: Machine) -> Consequences:
     """What training with ``config`` on so many rows of such columns will take."""
-    model, training = config.model, config.training.for_rows(rows)
-    layers = _layers(spec, model)
-    mlp_parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in layers)
-    if embedded := model.embed_numbers and spec.numerical > 0:
-        mlp_parameters += spec.numerical * NumberVectors.whole_numbers * model.embedding_dim
-    table_rows = sum(min(ids, model.max_table_size or ids) for ids in spec.cardinalities)
-    table_rows += model.num_indices_per_lookup > 1  # the row of zeros that fills up bags
-    table_parameters = table_rows * model.embedding_dim
+    training = config.training.for_rows(rows)
+    model = blueprint(spec, config.model)
+    optimizer = OPTIMIZERS[training.optimizer].of(model, training)
+    mlp_parameters = sum(parameter.numel() for parameter in model.parameters())
+    table_parameters = model.tables.weight.numel()
 
-    per_weight, per_number, per_row = _KEPT[training.optimizer]
-    optimizer = 4 * (per_weight * mlp_parameters + per_number * table_parameters + per_row * table_rows)
-    if training.optimizer != "sgd":
-        optimizer += 4 * (2 * len(layers) + embedded)  # each weight and each bias counts its steps
-    if training.optimizer == "adam":
-        optimizer += 8 + 4 * table_rows * (training.embedding_decay > 0)  # steps; when each row was last seen
-
-    per_epoch = math.ceil(rows / training.batch_size)
-    steps = min(training.epochs * per_epoch, training.max_steps or math.inf)
-    parts = training_cost(spec, model, number_bytes=4)
-    weight_bytes = 4 * (3 + 2 * per_weight) * mlp_parameters
+    per_epoch, steps = math.ceil(rows / training.batch_size), training.steps(rows)
+    parts = training_cost(model, number_bytes=4)
+    # Each weight is read forward and backward and written, and so is what the dense twin remembers of it, read and
+    # written.
+    weight_bytes = 4 * 3 * mlp_parameters + 2 * optimizer.bytes_kept_of_layers()
     step = machine.step_seconds(
         parts,
         rows / max(per_epoch, 1),  # the last batch may be smaller
@@ -77,12 +63,12 @@ def consequences(config: Config, spec: FeatureSpec, rows: int, machine: Machine)
         eager=training.execution == "eager",
         weight_bytes=weight_bytes,
     )
-    memory = 4 * table_parameters + optimizer
+    memory = 4 * table_parameters + optimizer.bytes_kept()
     return Consequences(
         mlp_parameters=mlp_parameters,
         table_parameters=table_parameters,
         table_bytes=4 * table_parameters,
-        optimizer_bytes=optimizer,
+        optimizer_bytes=optimizer.bytes_kept(),
         flops=sum(parts.values(), Cost()).flops,
         steps_per_epoch=per_epoch,
         steps=steps,
@@ -123,12 +109,6 @@ def _about_precision(name: str, machine: Machine) -> Iterator[str]:
     elif machine.flops[precision] < 0.95 * machine.flops["fp32"]:
         share = machine.flops[precision] / machine.flops["fp32"]
         yield f"{precision} is slower than fp32 on this machine: its products run at {share:.1f} times the speed."
-
-
-def _layers(spec: FeatureSpec, model: ModelConfig) -> list[tuple[int, int]]:
-    """Inputs and outputs of each layer."""
-    bottom = itertools.pairwise((bottom_width(spec, model), *model.bottom_mlp_sizes)) if spec.numerical else ()
-    return [*bottom, *itertools.pairwise((interaction_width(spec, model), *model.top_mlp_sizes))]
 
 
 def tiles(found: Consequences) -> str:

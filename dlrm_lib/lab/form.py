@@ -185,9 +185,10 @@ class Form:
 
 def _absent() -> dict[str, set[str]]:
     """Choices that the best device of this machine does not have, by setting."""
-    from dlrm_lib.devices import PRECISIONS, pick
+    from dlrm_lib.backends import pick
+    from dlrm_lib.backends.backend import PRECISIONS
 
-    device = pick("auto")
+    backend = pick("auto")
 
     def refused(ask: Callable[[str], str], names: Iterable[str]) -> set[str]:
         found = set()
@@ -199,7 +200,7 @@ def _absent() -> dict[str, set[str]]:
         return found
 
     return {
-        "device": {"cuda", "hpu"} - {device.torch_device.type},
-        "precision": refused(device.precision, PRECISIONS),
-        "execution": refused(device.execution, ("eager", "compile", "graph", "lazy")),
+        "device": {"cuda", "hpu"} - {backend.torch_device.type},
+        "precision": refused(backend.resolved_precision, PRECISIONS),
+        "execution": refused(backend.resolved_execution, ("eager", "compile", "graph", "lazy")),
     }

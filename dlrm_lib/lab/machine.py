@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dlrm_lib.errors import InputError
-from dlrm_lib.model.cost import Cost
 
 if TYPE_CHECKING:
-    from dlrm_lib.devices import Device
+    from dlrm_lib.backends.backend import Backend
+    from dlrm_lib.model import Cost
 
 # Rows of the batches that are timed, and inputs and outputs of the two layers: one lives off arithmetic, as those of
 # large networks do, the other off memory, as those of the laptop preset do.
@@ -52,7 +52,8 @@ class Machine:
         """
         import torch
 
-        from dlrm_lib.devices import PRECISIONS, pick
+        from dlrm_lib.backends import pick
+        from dlrm_lib.backends.backend import PRECISIONS
 
         there = pick(device)
 
@@ -72,11 +73,11 @@ class Machine:
         flops = {}
         for precision in PRECISIONS:
             with contextlib.suppress(InputError):
-                flops[there.precision(precision)] = wide_flops / seconds(wide, precision)
+                flops[precision] = wide_flops / seconds(wide, there.resolved_precision(precision))
         return cls(
             name=there.description,
             free_memory=there.free_memory(),
-            usual_precision=there.precision("auto"),
+            usual_precision=there.resolved_precision("auto"),
             flops=flops,
             layer_bandwidth=narrow_bytes / seconds(narrow, "fp32"),
             table_bandwidth=2 * 4 * len(rows) * table.shape[1] / seconds(lambda: table.index_select(0, rows)),
@@ -99,7 +100,7 @@ class Machine:
         """How long a training step may take.
 
         Args:
-            parts: What ``model.cost.training_cost`` finds, per sample, with numbers of 4 bytes: autocast copies them.
+            parts: What ``model.training_cost`` finds, per sample, with numbers of 4 bytes: autocast copies them.
             batch_size: Samples, on average.
             precision: Of the layers; one that the machine does not have takes as long as fp32.
             eager: Without kernels compiled for the machine.
@@ -115,34 +116,30 @@ class Machine:
         return self.step_overhead + batch_size * per_sample + weight_bytes / self.table_bandwidth
 
 
-def _layer(device: Device, fan_in: int, fan_out: int) -> Callable[[str], None]:
+def _layer(backend: Backend, fan_in: int, fan_out: int) -> Callable[[str], None]:
     """Forward and backward through a layer, in a precision."""
     import torch
 
-    layer = torch.nn.Sequential(torch.nn.Linear(fan_in, fan_out), torch.nn.ReLU()).to(device.torch_device)
-    batch = torch.ones(_ROWS, fan_in, device=device.torch_device, requires_grad=True)
+    layer = torch.nn.Sequential(torch.nn.Linear(fan_in, fan_out), torch.nn.ReLU()).to(backend.torch_device)
+    batch = torch.ones(_ROWS, fan_in, device=backend.torch_device, requires_grad=True)
 
     def both_ways(precision: str) -> None:
-        with device.autocast(precision):
-            out = layer(batch)
-        out.backward(torch.ones_like(out))
+        with backend.computing_in(precision):
+            with backend.autocast(precision):
+                out = layer(batch)
+            out.backward(torch.ones_like(out))
 
     return both_ways
 
 
-def _tiny_step(device: Device) -> Callable[[], object]:
+def _tiny_step(backend: Backend) -> Callable[[], object]:
     """A training step of 8 rows, as plain as every device can do it."""
-    import torch
+    from dlrm_lib.config import Config
+    from dlrm_lib.dataset import random_dataset
+    from dlrm_lib.training import build
 
-    from dlrm_lib.config import ModelConfig, TrainingConfig
-    from dlrm_lib.dataset import Batch
-    from dlrm_lib.features import FeatureSpec
-    from dlrm_lib.model import DLRM
-    from dlrm_lib.training import train_step
-
-    rows, spec = 8, FeatureSpec(numerical=13, cardinalities=(8,) * 26)
-    numerical, ids = torch.ones(rows, spec.numerical), torch.zeros(rows, len(spec.cardinalities), dtype=torch.int32)
-    model = DLRM(spec, ModelConfig()).to(device.torch_device)
-    step = train_step(model, TrainingConfig(execution="eager", precision="fp32", warmup_steps=0), device)
-    batch = step.prepare(Batch(numerical, ids, torch.ones(rows)))
-    return lambda: step(batch, 0.01)
+    plain = {"execution": "eager", "precision": "fp32", "optimizer": "sgd", "warmup_steps": 0, "batch_size": 8}
+    config = Config().override(**plain, synthetic_dataset=True, synthetic_dataset_table_sizes=(8,) * 26)
+    training = build(config, random_dataset(config), backend=backend)
+    batch = training.step.prepare(training.train.read(0, 8))
+    return lambda: training.step(batch, 0.01)

@@ -8,10 +8,8 @@ from collections.abc import Callable
 
 from dlrm_lib.config import Config
 from dlrm_lib.dataset import Dataset, Split, random_dataset, refuse_bags, subset
-from dlrm_lib.devices import Device, pick
 from dlrm_lib.errors import InputError, TrainingDiverged
-from dlrm_lib.model import DLRM
-from dlrm_lib.training import Evaluation, Progress, Results, TrainStep, fit, steps_in_all, train_step, training_split
+from dlrm_lib.training import Evaluation, Progress, Results, Training, build, fit
 
 # The least that a curve needs to look like one. A point of the AUC costs an evaluation.
 LOSSES, AREAS = 100, 10
@@ -27,9 +25,8 @@ class Run:
         config: The one that is trained: ``asked``, with reports often enough to be watched. Given again it stays as it
             is, so that it is what repeats the run.
         dataset: What it trains on: the share that ``dataset_subset`` says, or random rows for ``synthetic_dataset``.
-        device: Where it trains; None before it has begun, since the machine may lack the device.
-        device_description: That device in words; None before it has begun.
-        model: None before it has begun.
+        device_description: Where it trains, in words; None before it has begun, since the machine may lack the device.
+        training: What trains; None before it has begun.
         progress: The loss curve, with a point more at each pause.
         evaluations: The AUC curve.
         results: The best and the last evaluation.
@@ -41,23 +38,22 @@ class Run:
     def __init__(self, config: Config, dataset: Dataset) -> None:
         self.asked, data = config, config.data
         self.dataset = random_dataset(config) if data.synthetic_dataset else subset(dataset, data.dataset_subset)
-        self.steps = steps_in_all(self.dataset.train, config.training)
+        rows = len(self.dataset.train)
+        self.steps = config.training.for_rows(rows).steps(rows)
         self.config = watchable(config, self.dataset.train)
-        self.device: Device | None = None
         self.device_description: str | None = None
-        self.model: DLRM | None = None
+        self.training: Training | None = None
         self.progress: list[Progress] = []
         self.evaluations: list[Evaluation] = []
         self.results = Results()
         self.state, self.failure = "new", None
-        self._step: TrainStep | None = None
         self._clock: tuple[float, float | None] = 0.0, None  # seconds until the last start, and when that was
         self._measured_rows = self._measured_seconds = 0.0
 
     @property
     def step(self) -> int:
         """Steps done."""
-        return self._step.done if self._step else 0
+        return self.training.step.done if self.training else 0
 
     @property
     def seconds(self) -> float:
@@ -101,10 +97,7 @@ class Run:
             told(self)
             self._prepare()
             if not seen.abandon():
-                settings = self.config.training
-                for event in fit(
-                    self.model, self.dataset, settings, self.device, self._step, stop=seen.stop, abandon=seen.abandon
-                ):
+                for event in fit(self.training, stop=seen.stop, abandon=seen.abandon):
                     self._take(event)
                     told(self)
             state = "stopped" if seen.abandoned else "paused" if seen.stopped and not self._at_end() else "finished"
@@ -123,17 +116,12 @@ class Run:
 
     def _prepare(self) -> None:
         """Builds what trains, as the command ``train`` does, unless it is there."""
-        if self._step:
+        if self.training:
             return
-        config = self.config
-        if not config.data.synthetic_dataset:
-            refuse_bags(config)
-        self.device = pick(config.training.device, config.training.execution)
-        self.device_description = self.device.description
-        self.steps = steps_in_all(training_split(self.dataset, config.training, self.device), config.training)
-        self.device.seed(config.training.seed)
-        self.model = DLRM(self.dataset.spec, config.model).to(self.device.torch_device)
-        self._step = train_step(self.model, config.training.for_rows(len(self.dataset.train)), self.device)
+        if not self.config.data.synthetic_dataset:
+            refuse_bags(self.config)
+        self.training = build(self.config, self.dataset)
+        self.device_description, self.steps = self.training.backend.description, self.training.steps
 
     def _take(self, event: Progress | Evaluation) -> None:
         if isinstance(event, Evaluation):
@@ -148,7 +136,7 @@ class Run:
 
     def _at_end(self) -> bool:
         threshold, last = self.config.training.auc_threshold, self.results.last
-        reached = bool(threshold and last) and last.step == self.step and (last.auc or 0.0) >= threshold
+        reached = last is not None and last.step == self.step and last.reaches(threshold)
         return reached or self.step >= self.steps
 
 
@@ -158,7 +146,8 @@ def watchable(config: Config, train: Split) -> Config:
     The loss is told at least ``LOSSES`` times, and the AUC about ``AREAS`` times unless ``test_freq`` says how often.
     The model is the same; but more evaluations can have another best one, so that what repeats the run needs them too.
     """
-    training, steps = config.training.for_rows(len(train)), steps_in_all(train, config.training)
+    training = config.training.for_rows(len(train))
+    steps = training.steps(len(train))
     print_freq = min(training.print_freq, max(1, steps // LOSSES))
     often = max(1, min(train.steps(training.batch_size), math.ceil(steps / AREAS)))
     return config.override(print_freq=print_freq, test_freq=training.test_freq or often)

@@ -11,8 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from dlrm_lib.config import Config, fields
 from dlrm_lib.dataset import Split
 from dlrm_lib.errors import InputError
-from dlrm_lib.training import steps_in_all
-from dlrm_lib.training.schedule import decay_start
+from dlrm_lib.optim import decay_start
 
 _NEAR = 30.0
 
@@ -97,7 +96,8 @@ def changed(config: Config, values: Mapping[str, Any], train: Split) -> Config:
         follow["bottom_mlp_sizes"] = (*config.model.bottom_mlp_sizes[:-1], values["embedding_dim"])
     old = config.training
     new = config.override(**{name: values[name] for name in ("batch_size", "epochs") if name in values}).training
-    longer = steps_in_all(train, new) / max(1, steps_in_all(train, old))
+    rows = len(train)
+    longer = new.for_rows(rows).steps(rows) / max(1, old.for_rows(rows).steps(rows))
 
     def share(steps: int) -> int:
         return steps and max(1, round(steps * longer))

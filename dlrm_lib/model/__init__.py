@@ -1,5 +1,9 @@
-"""DLRM (Naumov et al. 2019, https://arxiv.org/abs/1906.00091), block by block."""
+"""What is computed: DLRM (Naumov et al. 2019, https://arxiv.org/abs/1906.00091), block by block, in plain torch.
 
-from dlrm_lib.model.dlrm import DLRM
+Nothing here knows of a device or of a kernel. It is the reference that every backend is tested against.
+"""
 
-__all__ = ["DLRM"]
+from dlrm_lib.model.cost import Cost, training_cost
+from dlrm_lib.model.dlrm import DLRM, Parts, blueprint
+
+__all__ = ["DLRM", "Cost", "Parts", "blueprint", "training_cost"]

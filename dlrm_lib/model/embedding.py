@@ -1,12 +1,12 @@
 """All embedding tables in one buffer, outside autograd.
 
 A step reads the batch's rows with ``gather``, lets autograd compute the gradient of those rows alone, and hands it to
-an update rule (``training/sparse.py``). Nothing ever has the size of the tables but the tables.
+an update rule (``optim``). Nothing ever has the size of the tables but the tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -60,12 +60,7 @@ class EmbeddingTables(nn.Module):
     Attributes:
         weight: float32 [sum of the tables' rows, D], a buffer without gradient; with bags one more row, of zeros.
         offsets: int64 [M], the row where each table begins.
-        kernel: Takes over looking up where code made for the machine does it faster: (weight, ids within each table) →
-            rows.
-        sums_bags: torch's ``embedding_bag`` runs where the tables are.
     """
-
-    sums_bags = True
 
     def __init__(
         self,
@@ -95,15 +90,12 @@ class EmbeddingTables(nn.Module):
         self.register_buffer("cardinalities", torch.tensor(cardinalities, dtype=torch.int64), persistent=False)
         self.register_buffer("sizes", torch.tensor(sizes, dtype=torch.int64), persistent=False)
         self.register_buffer("offsets", self.sizes.cumsum(0) - self.sizes, persistent=False)
-        for start, rows in zip(self.offsets.tolist(), sizes, strict=True):
+        for table, rows in zip(self.weight[: sum(sizes)].split(sizes), sizes, strict=True):
             largest = rows**-0.5 if init is None else init
-            self.weight[start : start + rows].uniform_(-largest, largest)
-        self.kernel: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+            table.uniform_(-largest, largest)
 
     def forward(self, categorical: torch.Tensor) -> torch.Tensor:
         """int32 [B, M] or [B, M, L] ids within each column → their vectors, or the bags' sums, [B, M, D]."""
-        if self.kernel is not None and categorical.dim() == 2:
-            return self.kernel(self.weight, self.table_ids(categorical))
         return self.gather(self.row_ids(categorical))
 
     @property
@@ -121,11 +113,10 @@ class EmbeddingTables(nn.Module):
 
     def gather(self, row_ids: torch.Tensor) -> torch.Tensor:
         """int64 [B, M] rows of ``weight`` → a float32 copy of them, [B, M, D]; [B, M, L] → their sums, [B, M, D]."""
-        if row_ids.dim() == 3 and self.sums_bags:
+        if row_ids.dim() == 3:
             bags = functional.embedding_bag(row_ids.flatten(0, 1), self.weight, mode="sum")
             return bags.view(*row_ids.shape[:2], self.weight.shape[1])
-        vectors = self.weight.index_select(0, row_ids.flatten()).view(*row_ids.shape, self.weight.shape[1])
-        return vectors.sum(2) if row_ids.dim() == 3 else vectors
+        return self.weight.index_select(0, row_ids.flatten()).view(*row_ids.shape, self.weight.shape[1])
 
     def spread(self, row_ids: torch.Tensor, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """From the gradient of what ``gather`` gave, [B, M, D], to rows int64 [K] and their gradients float32 [K, D].

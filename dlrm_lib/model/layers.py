@@ -1,12 +1,83 @@
-"""Numbers as vectors."""
+"""The plain layers of the network, and what it makes of encoded numbers before them."""
 
 from __future__ import annotations
+
+import itertools
+import math
 
 import torch
 from torch import nn
 
 
-class NumberVectors(nn.Module):
+def mlp(inputs: int, sizes: tuple[int, ...], *, last_is_linear: bool) -> nn.Sequential:
+    """Linear layers with ReLU between them: [B, inputs] → [B, sizes[-1]].
+
+    Weights are drawn from normal(0, sqrt(2 / (in + out))), biases from normal(0, sqrt(1 / out)), as in NVIDIA's DLRM.
+
+    Args:
+        inputs: Width of the input.
+        sizes: Width of each layer's output.
+        last_is_linear: Leave out the last ReLU, for layers that end in a logit.
+    """
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in itertools.pairwise((inputs, *sizes)):
+        linear = nn.Linear(fan_in, fan_out)
+        nn.init.normal_(linear.weight, 0.0, math.sqrt(2.0 / (fan_in + fan_out)))
+        nn.init.normal_(linear.bias, 0.0, math.sqrt(1.0 / fan_out))
+        layers += [linear, nn.ReLU()]
+    return nn.Sequential(*(layers[:-1] if last_is_linear else layers))
+
+
+class Standardise(nn.Module):
+    """Shifts and scales each number to mean 0 and deviation 1, by rows that were measured once.
+
+    Until then it passes numbers on. Unlike batch normalisation it is the same function in training and in use, whatever
+    else is in the batch.
+
+    Attributes:
+        rows: Rows measured, int64 scalar.
+        mean: Of each number, float32 [N].
+        variance: Of each number, float32 [N].
+    """
+
+    epsilon = 1e-5  # added to the variance: a constant column becomes zero
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("mean", torch.zeros(numbers))
+        self.register_buffer("variance", torch.full((numbers,), 1 - self.epsilon))
+
+    def measure(self, numbers: torch.Tensor) -> None:
+        """Learns mean and variance from float32 [rows, N], on any device."""
+        variance, mean = torch.var_mean(numbers.double(), 0, correction=0)
+        self.rows.fill_(len(numbers))
+        self.mean.copy_(mean)
+        self.variance.copy_(variance)
+
+    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+        """float32 [B, N] → float32 [B, N]."""
+        return (numbers - self.mean) * (self.variance + self.epsilon).rsqrt()
+
+
+class MissingFlags(nn.Module):
+    """Inputs that tell missing numbers from the others.
+
+    The encoding gives a missing number a place among the others, where a smooth function treats it like its neighbours;
+    that it is missing often says more than any value would.
+    """
+
+    def __init__(self, missing_number: float) -> None:
+        """``missing_number`` is what the encoding wrote for it (see ``FeatureSpec``)."""
+        super().__init__()
+        self.missing_number = missing_number
+
+    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Encoded numbers, float32 [B, N] → float32 [B, N]: 1 where one is missing, else 0."""
+        return (numbers == self.missing_number).float()
+
+
+class NumberEmbedding(nn.Module):
     """A vector for each number, as tables give one for each category.
 
     Encoded numbers are logarithms. Each column has vectors for the whole numbers from 0 on, and a number lies between

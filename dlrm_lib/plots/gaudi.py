@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch
 
-from dlrm_lib.dataset.coalesce import distinct_rows
+from dlrm_lib.backends.gaudi.coalesce import distinct_rows
 from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, axes, panels
 
 _PALE = "#F3F3F3"

@@ -16,17 +16,17 @@ from typing import Any
 
 import torch
 
-from dlrm_lib.config import Config, as_dict
+from dlrm_lib.backends.backend import Backend
+from dlrm_lib.config import Config, TrainingConfig, as_dict
 from dlrm_lib.dataset import Dataset
-from dlrm_lib.devices import Device
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.manifest import Manifest
 from dlrm_lib.model import DLRM
+from dlrm_lib.settings import as_text
+from dlrm_lib.training.build import Training, build
 from dlrm_lib.training.evaluation import Evaluation
-from dlrm_lib.training.step import TrainStep
 from dlrm_lib.training.tensor_file import TensorFile, open_tensors, write_tensors
-from dlrm_lib.training.train_step import train_step
 
 _FORMAT = 3
 # A model knows what its inputs mean; a position in the data also needs the same rows in the same order.
@@ -74,17 +74,16 @@ def state_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.state.safetensors")
 
 
-def save_checkpoint(path: Path, model: DLRM, config: Config, manifest: Manifest, *, metrics: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, training: Training, *, metrics: dict[str, Any]) -> None:
     """Writes the model with its configuration, the hashes of the data it was trained on, and what it reached.
 
     Raises:
         InputError: the disk is full, or does not let itself be written to; an older file stays as it was.
     """
-    about = {**_about("checkpoint", model, config, manifest), "metrics": metrics}
-    write_tensors(path, model.state_dict(), about)
+    write_tensors(path, training.model.state_dict(), {**_about("checkpoint", training), "metrics": metrics})
 
 
-def load_checkpoint(path: Path, manifest: Manifest, device: Device) -> tuple[DLRM, Config]:
+def load_checkpoint(path: Path, manifest: Manifest, device: torch.device | str = "cpu") -> tuple[DLRM, Config]:
     """Opens a checkpoint for a data set, on any device.
 
     Raises:
@@ -93,65 +92,76 @@ def load_checkpoint(path: Path, manifest: Manifest, device: Device) -> tuple[DLR
     with _opened(path, "checkpoint") as file:
         _same_data(path, file.about["hashes"], manifest.hashes, _MEANING)
         config = _config(path, file.about)
-        model = _model(file.about, config, device)
+        model = _model(file.about, config).to(device)
         file.read(model.state_dict())
     return model, config
 
 
-def save_state(path: Path, model: DLRM, step: TrainStep, config: Config, dataset: Dataset, results: Results) -> None:
+def save_state(path: Path, training: Training, results: Results) -> None:
     """Writes everything that a run needs to go on after its last step. Call it between two steps.
 
     Raises:
         InputError: as ``save_checkpoint``.
     """
+    step = training.step
     about = {
-        **_about("training state", model, config, dataset.manifest),
-        "training_rows": len(dataset.train),
+        **_about("training state", training),
+        "training_rows": len(training.dataset.train),
         "done": step.done,
         **{name: value and dataclasses.asdict(value) for name, value in vars(results).items()},
     }
-    parts = {"model": model.state_dict(), "step": step.state_dict(), "random": {"torch": torch.get_rng_state()}}
+    parts = {
+        "model": training.model.state_dict(),
+        "step": step.state_dict(),
+        "random": {"torch": torch.get_rng_state()},
+    }
     write_tensors(path, {f"{part}.{name}": tensor for part, of in parts.items() for name, tensor in of.items()}, about)
 
 
-def load_state(path: Path, config: Config, dataset: Dataset, device: Device) -> tuple[DLRM, TrainStep, Results]:
+def load_state(
+    path: Path, config: Config, dataset: Dataset, backend: Backend | None = None
+) -> tuple[Training, Results]:
     """Goes back to where a run was when it wrote ``path``: what ``fit`` and ``save_state`` take to go on from there.
 
     Sets torch's random state too. ``config`` may differ from the run's own in its length, in when it reports, and in
     where it runs; the promise of the same bits holds on the same device.
 
     Raises:
-        InputError: as ``load_checkpoint``, or a setting or data set that would lead elsewhere; it names the setting.
+        InputError: as ``load_checkpoint`` and ``build``, or a setting or data set that would lead elsewhere; it names
+            the setting.
     """
     with _opened(path, "training state") as file:
         about = file.about
         _same_data(path, about["hashes"], dataset.manifest.hashes, _ROWS)
-        _same_settings(path, about, config, len(dataset.train))
-        model = _model(about, config, device)
-        step = train_step(model, config.training, device)
-        optimizer, random = step.state_dict(), torch.get_rng_state()
-        file.read(model.state_dict(), "model.")
+        _same_rows(path, about, dataset)
+        then = _config(path, about)
+        _refuse_change(path, then.model, config.model)
+        training = build(config, dataset, backend=backend, model=_model(about, config))
+        _same_training(path, then.training, config.training, training)
+        optimizer, random = training.step.state_dict(), torch.get_rng_state()
+        file.read(training.model.state_dict(), "model.")
         file.read(optimizer, "step.")
         file.read({"torch": random}, "random.")
-    step.load_state_dict(optimizer)
+    training.step.load_state_dict(optimizer)
     torch.set_rng_state(random)
-    return model, step, Results(**{name: about[name] and Evaluation(**about[name]) for name in ("best", "last")})
+    return training, Results(**{name: about[name] and Evaluation(**about[name]) for name in ("best", "last")})
 
 
 def _quality(evaluation: Evaluation) -> float:
     return -evaluation.log_loss if evaluation.auc is None else evaluation.auc
 
 
-def _about(kind: str, model: DLRM, config: Config, manifest: Manifest) -> dict[str, Any]:
+def _about(kind: str, training: Training) -> dict[str, Any]:
+    config, spec, manifest = training.config, training.model.spec, training.dataset.manifest
     return {
         "format": _FORMAT,
         "kind": kind,
         "preset": config.preset,
         "model": as_dict(config.model),
         "training": as_dict(config.training),
-        "numerical": model.spec.numerical,
+        "numerical": spec.numerical,
         "cardinalities": manifest.cardinalities,
-        "missing_number": model.spec.missing_number,
+        "missing_number": spec.missing_number,
         "hashes": manifest.hashes,
     }
 
@@ -181,21 +191,43 @@ def _same_data(path: Path, then: Mapping[str, str], now: Mapping[str, str], name
             )
 
 
-def _same_settings(path: Path, about: dict[str, Any], config: Config, training_rows: int) -> None:
-    now = {**as_dict(config.model), **as_dict(config.training)}
-    then = {**about["model"], **about["training"]}
-    for name in now:
-        if name not in _MAY_CHANGE and now[name] != then[name]:
-            raise InputError(
-                f"--{name} has changed since {path} was written, which would not be the same run.",
-                found=f"{then[name]} then, {now[name]} now",
-                remedy=f"Resume with --{name} as it was, or start a new run with --load_checkpoint_path.",
-            )
-    if training_rows != about["training_rows"]:
+def _same_rows(path: Path, about: dict[str, Any], dataset: Dataset) -> None:
+    if len(dataset.train) != about["training_rows"]:
         raise InputError(
             f"{path} was written by a run with another number of training rows.",
-            found=f"{about['training_rows']:,} then, {training_rows:,} now",
+            found=f"{about['training_rows']:,} then, {len(dataset.train):,} now",
             remedy="Resume with --dataset_subset as it was.",
+        )
+
+
+def _same_training(path: Path, then: TrainingConfig, asked: TrainingConfig, training: Training) -> None:
+    """Compares what the two say once nothing is open any more; how the run may be longer does not count."""
+    now = training.settings
+    then = then.resolved(
+        len(training.train),
+        device=now.device,
+        precision=now.precision if then.precision == "auto" else then.precision,
+        execution=now.execution,
+    )
+    _refuse_change(path, then, now, asked)
+
+
+def _refuse_change(path: Path, then: Any, now: Any, asked: Any = None) -> None:
+    """Raises InputError for the first setting of a section that has changed and must not."""
+    for f in dataclasses.fields(now):
+        before, after = getattr(then, f.name), getattr(now, f.name)
+        if f.name in _MAY_CHANGE or before == after:
+            continue
+        remedy = f"Resume with --{f.name} as it was, or start a new run with --load_checkpoint_path."
+        if asked and getattr(asked, f.name) in (None, "auto"):
+            remedy = (
+                f"It is left open and follows from other settings, --epochs perhaps, which are not those of the run: "
+                f"resume with --{f.name} {as_text(before)}, or with these as they were."
+            )
+        raise InputError(
+            f"--{f.name} has changed since {path} was written, which would not be the same run.",
+            found=f"{before} then, {after} now",
+            remedy=remedy,
         )
 
 
@@ -210,10 +242,10 @@ def _config(path: Path, about: dict[str, Any]) -> Config:
         ) from None
 
 
-def _model(about: dict[str, Any], config: Config, device: Device) -> DLRM:
+def _model(about: dict[str, Any], config: Config) -> DLRM:
     spec = FeatureSpec(
         numerical=about["numerical"],
         cardinalities=tuple(about["cardinalities"]),
         missing_number=about["missing_number"],
     )
-    return DLRM(spec, config.model).to(device.torch_device)
+    return DLRM(spec, config.model)

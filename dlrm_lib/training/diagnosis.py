@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from dlrm_lib.backends.gaudi.coalesce import CoalescedBatch
 from dlrm_lib.dataset import Batch
-from dlrm_lib.dataset.coalesce import CoalescedBatch
 from dlrm_lib.model import DLRM
 from dlrm_lib.model.embedding import EmbeddingTables
 

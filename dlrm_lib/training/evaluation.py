@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from dlrm_lib.backends.inference import Inference
 from dlrm_lib.dataset import Split, read_ahead
-from dlrm_lib.devices import Device
 from dlrm_lib.errors import InputError, TrainingDiverged
-from dlrm_lib.metrics import LogitTotals, NotANumber, StreamingAuc, auc, entropy, log_loss, normalised_entropy
+from dlrm_lib.metrics import LogitTotals, NotANumber, StreamingAuc, auc, entropy, normalised_entropy
 from dlrm_lib.metrics.on_device import DeviceScores
-from dlrm_lib.model import DLRM
 
 # Up to here labels and logits are kept (5 bytes a row, three times as much while they are ranked) and the AUC is exact.
 # Beyond, they are counted in bins, whose memory does not grow.
@@ -48,55 +47,57 @@ class Evaluation:
     calibration: float | None
     rows: int
 
+    def reaches(self, auc: float | None) -> bool:
+        """Whether its AUC is at least this; never for None, which asks for nothing."""
+        return auc is not None and self.auc is not None and self.auc >= auc
+
 
 @torch.inference_mode()
-def scored(
-    model: DLRM, split: Split, *, batch_size: int, device: Device, precision: str = "fp32"
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The rows of a split in their order, batch by batch, on the device: label float32 [B], logit float32 [B].
+def scored(inference: Inference, split: Split, *, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The samples of a split in their order, batch by batch, on the device: label float32 [B], logit float32 [B].
 
-    A logit need not be a number. ``precision`` (fp32, tf32, bf16, fp16) is that of the matrix products.
+    A logit need not be a number.
     """
+    model, backend = inference.model, inference.backend
     was_training = model.training
     model.eval()
     try:
-        with contextlib.closing(read_ahead(split, batch_size, put=device.put, workers=device.readers)) as batches:
+        with contextlib.closing(read_ahead(split, batch_size, put=backend.put, workers=backend.readers)) as batches:
             for batch in batches:
-                with device.autocast(precision):
-                    logit = model(batch.numerical, batch.categorical)
-                logit = logit.float()
-                device.mark_step()
-                yield batch.label, logit
+                yield batch.label, inference(batch)
     finally:
         model.train(was_training)
 
 
-def predict(model: DLRM, split: Split, *, batch_size: int, device: Device, precision: str = "fp32") -> np.ndarray:
-    """Click probabilities of all rows of a split, in their order, float64 [rows].
+def predict(inference: Inference, split: Split, *, batch_size: int) -> np.ndarray:
+    """Click probabilities of all samples of a split, in their order, float64 [rows].
 
     Raises:
         TrainingDiverged: the model gives something that is not a number.
     """
-    settings = {"batch_size": batch_size, "device": device, "precision": precision}
-    logit = torch.cat([torch.empty(0), *(logit.cpu() for _, logit in scored(model, split, **settings))])
+    scores = scored(inference, split, batch_size=batch_size)
+    logit = torch.cat([torch.empty(0), *(logit.cpu() for _, logit in scores)])
     if logit.isnan().any():
         raise _diverged(split, int(logit.isnan().nonzero()[0]))
     return logit.double().sigmoid().numpy()
 
 
 def evaluate(
-    model: DLRM,
+    inference: Inference,
     split: Split,
     *,
     batch_size: int,
-    device: Device,
-    step: int,
-    precision: str = "fp32",
+    step: int = 0,
     abandon: Callable[[], bool] = lambda: False,
 ) -> Evaluation | None:
-    """What the model is worth on a split, in bounded memory however many rows it has.
+    """What a model is worth on a split, in bounded memory however many samples it has.
 
-    ``abandon`` is asked after each batch; once it says True there is no evaluation, and None is returned.
+    Args:
+        inference: The model as a function of a batch: of a ``Training``, or made by a backend.
+        split: Samples to judge by.
+        batch_size: Samples scored at a time.
+        step: Training steps that the model has had.
+        abandon: Asked after each batch; once it says True there is no evaluation, and None is returned.
 
     Raises:
         InputError: the split is empty, or has bad values.
@@ -105,27 +106,30 @@ def evaluate(
     rows = len(split)
     if not rows:
         raise InputError(f"{split.folder} has no rows to evaluate on.", remedy="Encode more raw rows.")
-    on_device = device.ranks_scores and rows <= EXACT_ROWS_ON_DEVICE
-    scores = DeviceScores(rows, device.torch_device) if on_device else _HostScores(rows)
+    backend = inference.backend
+    on_device = backend.ranks_scores and rows <= EXACT_ROWS_ON_DEVICE
+    scores = DeviceScores(rows, backend.torch_device) if on_device else _HostScores(rows)
     try:
-        batches = scored(model, split, batch_size=batch_size, device=device, precision=precision)
+        batches = scored(inference, split, batch_size=batch_size)
         with contextlib.closing(batches):
             for label, logit in batches:
                 scores.update(label, logit)
                 if abandon():
                     return None
-        totals, area, error = scores.result()
+        totals, found, error = scores.result()
     except NotANumber as bad:
         raise _diverged(split, bad.row) from None
-    return _evaluation(
+    rate, loss = totals.clicks / totals.rows, totals.loss / totals.rows
+    return Evaluation(
         step=step,
         split=split.name,
+        auc=found,
+        auc_error=error,
+        log_loss=loss,
+        base_log_loss=entropy(rate),
+        normalised_entropy=normalised_entropy(loss, rate),
+        calibration=totals.probability / totals.clicks if totals.clicks else None,
         rows=totals.rows,
-        clicks=totals.clicks,
-        loss=totals.loss / totals.rows,
-        expected_clicks=totals.probability,
-        area=area,
-        error=error,
     )
 
 
@@ -147,52 +151,12 @@ class _HostScores:
     def result(self) -> tuple[LogitTotals, float | None, float | None]:
         if self._streaming:
             return self._totals, *self._streaming.result()
-        area = auc(*map(np.concatenate, zip(*self._kept, strict=True)))
-        return self._totals, area, None if area is None else 0.0
+        exact = auc(*map(np.concatenate, zip(*self._kept, strict=True)))
+        return self._totals, exact, None if exact is None else 0.0
 
 
 def _diverged(split: Split, row: int) -> TrainingDiverged:
     return TrainingDiverged(
         f"The model's logit for row {row:,} of the {split.name} split is not a number.\n"
         "  remedy: Go back to an earlier checkpoint, and lower --lr or lengthen --warmup_steps."
-    )
-
-
-def judge(label: np.ndarray, probability: np.ndarray, split: str, step: int = 0) -> Evaluation:
-    """The evaluation of given probabilities, whatever made them: float64 [rows] against bool [rows]."""
-    area = auc(label, probability)
-    return _evaluation(
-        step=step,
-        split=split,
-        rows=len(label),
-        clicks=int(np.count_nonzero(label)),
-        loss=log_loss(label, probability),
-        expected_clicks=float(np.sum(probability, dtype=np.float64)),
-        area=area,
-        error=None if area is None else 0.0,
-    )
-
-
-def _evaluation(
-    *,
-    step: int,
-    split: str,
-    rows: int,
-    clicks: int,
-    loss: float,
-    expected_clicks: float,
-    area: float | None,
-    error: float | None,
-) -> Evaluation:
-    rate = clicks / rows
-    return Evaluation(
-        step=step,
-        split=split,
-        auc=area,
-        auc_error=error,
-        log_loss=loss,
-        base_log_loss=entropy(rate),
-        normalised_entropy=normalised_entropy(loss, rate),
-        calibration=expected_clicks / clicks if clicks else None,
-        rows=rows,
     )

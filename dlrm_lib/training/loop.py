@@ -10,16 +10,13 @@ from dataclasses import dataclass
 
 import torch
 
-from dlrm_lib.config import TrainingConfig
-from dlrm_lib.dataset import Batch, Dataset, InOrder, Order, ShuffledBatches, ShuffledRows, Split, read_ahead
-from dlrm_lib.devices import Device
-from dlrm_lib.errors import InputError
-from dlrm_lib.model import DLRM
-from dlrm_lib.model.standardise import Standardise
+from dlrm_lib.backends.step import TrainingStep
+from dlrm_lib.config import ResolvedTraining
+from dlrm_lib.dataset import Batch, InOrder, Order, ShuffledBatches, ShuffledRows, Split, read_ahead
+from dlrm_lib.model.layers import Standardise
+from dlrm_lib.optim import learning_rate
+from dlrm_lib.training.build import Training
 from dlrm_lib.training.evaluation import Evaluation, evaluate
-from dlrm_lib.training.schedule import learning_rate
-from dlrm_lib.training.step import TrainStep
-from dlrm_lib.training.train_step import train_step
 from dlrm_lib.training.watch import Watch
 
 # From so many training rows a model learns what its numbers are like, if it is to standardise them.
@@ -60,48 +57,43 @@ class Progress:
 
 
 def fit(
-    model: DLRM,
-    dataset: Dataset,
-    config: TrainingConfig,
-    device: Device,
-    step: TrainStep | None = None,
+    training: Training,
     *,
     stop: Callable[[], bool] = lambda: False,
     abandon: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress | Evaluation]:
-    """Trains ``model`` in place, having measured its numbers if it standardises them and nobody has.
+    """Trains the model in place, having measured its numbers if it standardises them and nobody has.
 
     Yields ``Progress`` every ``print_freq`` steps, and ``Evaluation`` on the validation split every ``test_freq`` steps
     (by default after each epoch) once ``test_after`` epochs are done, and both at the end. It ends after ``epochs``,
     after ``max_steps``, or once the validation AUC reaches ``auc_threshold``.
 
     Args:
-        model: On the device.
-        dataset: Rows to train on and to judge by.
-        config: How to train.
-        device: Where.
-        step: What trains, a new one by default. One that has done some steps goes on behind them, as if it had never
-            been interrupted; ``load_state`` gives it back.
+        training: What ``build`` made. One whose step has done some steps goes on behind them, as if it had never been
+            interrupted; ``load_state`` gives it back.
         stop: Asked after each step. True ends the training there: with ``Progress``, and with ``Evaluation`` only if
             there is one at this step anyway.
         abandon: Asked after each step and after each batch of an evaluation. True ends the training there without an
             evaluation, or amid it: for people, who do not wait for what they no longer want.
 
     Raises:
-        InputError: no training rows, or bad values in the data.
+        InputError: bad values in the data.
         TrainingDiverged: the loss or a weight is no longer finite, the loss runs away, or all steps are skipped; it
             says where it went wrong and what to do. It comes instead of the event, so that no checkpoint written at
             events is a spoilt one.
+
+    Example:
+        >>> from dlrm_lib.config import Config
+        >>> from dlrm_lib.dataset import random_dataset
+        >>> config = Config.from_preset("smoke", {"max_steps": 20, "print_freq": 10, "synthetic_dataset": True})
+        >>> training = build(config, random_dataset(config))
+        >>> [event.step for event in fit(training)]
+        [10, 20]
     """
-    config = config.for_rows(len(dataset.train))
-    train = training_split(dataset, config, device)
-    if not len(train):
-        raise InputError(f"{train.folder} has no rows to train on.", remedy="Encode more raw rows.")
-    step = step or train_step(model, config, device)
+    model, step, config, train = training.model, training.step, training.settings, training.train
     if isinstance(model.standardise, Standardise) and not model.standardise.rows:
-        model.standardise.measure(dataset.train.read(0, MEASURED_ROWS).numerical)
-    per_epoch, steps = train.steps(config.batch_size), steps_in_all(train, config)
-    test_freq = config.test_freq or per_epoch
+        model.standardise.measure(training.dataset.train.read(0, MEASURED_ROWS).numerical)
+    per_epoch, steps, test_freq = training.steps_per_epoch, training.steps, config.test_freq
     model.train()
 
     since, watch = _Since(step), Watch(model, step)
@@ -119,7 +111,7 @@ def fit(
             report = done % config.print_freq == 0 or done == config.benchmark_warmup_steps
             if not (test or report or stopped or abandoned):
                 continue
-            device.synchronize()
+            training.backend.synchronize()
             seconds, mean_loss = time.perf_counter() - since.began, since.loss.item() / since.steps
             watch.check_steps(mean_loss, since.steps)
             if test or stopped:
@@ -139,58 +131,31 @@ def fit(
                 skipped=step.skipped,
                 loss_scale=step.loss_scale.value if step.loss_scale else 1.0,
             )
-            if test and len(dataset.validation):
+            if test and len(training.dataset.validation):
                 with watch.evaluating():
                     evaluation = evaluate(
-                        model,
-                        dataset.validation,
+                        training.inference,
+                        training.dataset.validation,
                         batch_size=config.test_batch_size,
-                        device=device,
                         step=done,
-                        precision=step.precision,
                         abandon=abandon,
                     )
                 if evaluation is None:
                     return
                 watch.check_log_loss(evaluation.log_loss)
                 yield evaluation
-                if config.auc_threshold and evaluation.auc is not None and evaluation.auc >= config.auc_threshold:
+                if evaluation.reaches(config.auc_threshold):
                     return
             if stopped or abandoned:
                 return
             since.restart()
 
 
-def steps_in_all(train: Split, config: TrainingConfig) -> int:
-    """How many steps a whole training on these rows takes."""
-    config = config.for_rows(len(train))
-    of_all_epochs = config.epochs * train.steps(config.batch_size)
-    return min(of_all_epochs, config.max_steps or of_all_epochs)
-
-
-def training_split(dataset: Dataset, config: TrainingConfig, device: Device) -> Split:
-    """The rows that training passes through: all, or without the last ones that would not fill a batch.
-
-    Raises:
-        InputError: they do not fill one where only whole batches can be trained on.
-    """
-    train, config = dataset.train, config.for_rows(len(dataset.train))
-    if not device.coalesces or not len(train) % config.batch_size:
-        return train
-    if len(train) < config.batch_size:
-        raise InputError(
-            f"{train.folder} does not fill one batch, and {device.description} trains on whole ones.",
-            found=f"{len(train):,} rows, batch_size {config.batch_size:,}",
-            remedy="Lower --batch_size.",
-        )
-    return train.first(len(train) - len(train) % config.batch_size)
-
-
 class _Since:
     """What was trained since the event before: the sum of losses stays on the device, so that no step waits for it."""
 
-    def __init__(self, step: TrainStep) -> None:
-        self.step, self.loss = step, torch.zeros((), device=step.device.torch_device)
+    def __init__(self, step: TrainingStep) -> None:
+        self.step, self.loss = step, torch.zeros((), device=step.backend.torch_device)
         self.restart()
 
     def restart(self) -> None:
@@ -205,7 +170,7 @@ class _Since:
         self.steps, self.rows = self.steps + 1, self.rows + rows
 
 
-def _batches(train: Split, config: TrainingConfig, step: TrainStep) -> Generator[Batch, None, None]:
+def _batches(train: Split, config: ResolvedTraining, step: TrainingStep) -> Generator[Batch, None, None]:
     """The prepared batches behind those that ``step`` has done."""
     if not config.preload_batches:
         yield from _all_batches(train, config, step, step.done)
@@ -215,16 +180,16 @@ def _batches(train: Split, config: TrainingConfig, step: TrainStep) -> Generator
         yield held[number % len(held)]
 
 
-def _all_batches(train: Split, config: TrainingConfig, step: TrainStep, done: int) -> Generator[Batch, None, None]:
+def _all_batches(train: Split, config: ResolvedTraining, step: TrainingStep, done: int) -> Generator[Batch, None, None]:
     """The batches behind the first ``done`` ones of all epochs, each epoch in an order of its own."""
     first, start = divmod(done, train.steps(config.batch_size))
     for epoch in range(first, config.epochs):
         order = _order(config, epoch)
-        yield from read_ahead(train, config.batch_size, order, start, put=step.prepare, workers=step.device.readers)
+        yield from read_ahead(train, config.batch_size, order, start, put=step.prepare, workers=step.backend.readers)
         start = 0
 
 
-def _order(config: TrainingConfig, epoch: int) -> Order:
+def _order(config: ResolvedTraining, epoch: int) -> Order:
     if config.shuffle_rows:
         return ShuffledRows(config.seed, epoch)
     return ShuffledBatches(config.seed, epoch) if config.shuffle_batch_order else InOrder()

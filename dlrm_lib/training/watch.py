@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import torch
 
+from dlrm_lib.backends.gaudi.coalesce import CoalescedBatch
+from dlrm_lib.backends.step import TrainingStep
 from dlrm_lib.dataset import Batch
-from dlrm_lib.dataset.coalesce import CoalescedBatch
 from dlrm_lib.errors import TrainingDiverged
 from dlrm_lib.model import DLRM
 from dlrm_lib.training.diagnosis import diagnose
-from dlrm_lib.training.step import TrainStep
 
 
 class Watch:
@@ -27,7 +27,7 @@ class Watch:
     # A dynamic loss scale needs 16 overflows to come down from 65,536 to 1; with more in a row no scale helps.
     IDLE_STEPS = 20
 
-    def __init__(self, model: DLRM, step: TrainStep) -> None:
+    def __init__(self, model: DLRM, step: TrainingStep) -> None:
         self.model, self.step = model, step
         self._first_loss: torch.Tensor | None = None
         self._skipped, self._idle = step.skipped, 0

@@ -1,19 +1,24 @@
-"""The processor every machine has."""
+"""Training and scoring on the host's processor."""
 
 from __future__ import annotations
 
-import ctypes
-import platform
+import functools
 import warnings
 from pathlib import Path
 
 import torch
 
-from dlrm_lib.devices.base import Device, ModelShape
+from dlrm_lib.backends.backend import Backend
+from dlrm_lib.backends.cpu.kernels import CpuKernels
+from dlrm_lib.backends.inference import Inference
+from dlrm_lib.backends.step import TrainingStep
+from dlrm_lib.compiler import CannotCompile
+from dlrm_lib.config import ResolvedTraining
 from dlrm_lib.errors import InputError
-from dlrm_lib.kernels.compiler import CannotCompile
-from dlrm_lib.kernels.cpu import CpuKernels
-from dlrm_lib.records import hardware, usable_cores
+from dlrm_lib.model import DLRM, Parts
+from dlrm_lib.model.interactions.dot import DotInteraction
+from dlrm_lib.optim import OPTIMIZERS
+from dlrm_lib.records import hardware
 
 _BF16 = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512", "bf16": "Arm"}
 
@@ -31,26 +36,11 @@ def bf16_units() -> str | None:
     return next((unit for feature, unit in _BF16.items() if feature in features), None)
 
 
-class Cpu(Device):
-    """The host's processor.
-
-    With more than two cores one is left to everything else on the machine, such as the browser that shows the notebook:
-    every layer ends by waiting for its slowest thread, and a thread whose core is taken holds up all the others.
-    Measured on four cores at the `laptop` preset, medians of three, in rows/s: with one core kept busy 172,000 by three
-    threads and 34,000 by four; with nothing else running 181,000 and 219,000.
-    A number of threads chosen by hand (``OMP_NUM_THREADS``, ``torch.set_num_threads``) below that of the cores stays.
-
-    Freed memory is kept for the next step, where glibc would give large pieces back to the system and get them again,
-    page by page and zeroed: for NVIDIA's model at batch 2,048 that is 2,500 page faults and 8 % of the time of a step.
-    """
+class Cpu(Backend):
+    """The host's processor, with as many threads as torch uses (see ``process``)."""
 
     torch_device = torch.device("cpu")
     readers = 0  # A thread would take a core from the layers: 6 % slower when rows are shuffled, on two cores.
-
-    def __init__(self) -> None:
-        if torch.get_num_threads() >= usable_cores() > 2:
-            torch.set_num_threads(usable_cores() - 1)
-        _keep_freed_memory()
 
     @property
     def description(self) -> str:
@@ -67,7 +57,7 @@ class Cpu(Device):
             return None
         return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
-    def precision(self, name: str) -> str:
+    def resolved_precision(self, name: str) -> str:
         if name == "bf16" and not bf16_units():
             raise InputError(
                 "This CPU has no instructions for bf16.", found=hardware()["cpu"], remedy="Use --precision fp32."
@@ -78,25 +68,36 @@ class Cpu(Device):
             )
         return "fp32" if name == "auto" else name
 
-    def execution(self, name: str) -> str:
+    def resolved_execution(self, name: str) -> str:
         if name == "graph":
             raise InputError("CUDA graphs need an NVIDIA GPU.", found="the CPU", remedy="Use --execution auto.")
         # What a Gaudi would collect first runs at once here: Habana's commands train on a processor too.
         return {"auto": "compile", "lazy": "eager"}.get(name, name)
 
-    def kernels(self, execution: str, shape: ModelShape) -> CpuKernels | None:
-        if self.execution(execution) == "eager":
+    def training_step(self, model: DLRM, config: ResolvedTraining) -> TrainingStep:
+        kernels = self.kernels(model, config.execution)
+        rule = OPTIMIZERS[config.optimizer].of(model, config, rows=kernels)
+        return TrainingStep(model, config, self, optimizer=rule, parts=_parts(model, kernels))
+
+    def inference(self, model: DLRM, precision: str = "fp32", execution: str = "eager") -> Inference:
+        parts = _parts(model, self.kernels(model, execution))
+        return Inference(model, self, self.resolved_precision(precision), parts=parts)
+
+    def kernels(self, model: DLRM, execution: str) -> CpuKernels | None:
+        """Code compiled for this machine and the sizes of a model; None where it runs, or must run, without."""
+        if self.resolved_execution(execution) == "eager":
             return None
+        meets = model.interaction
+        dot = isinstance(meets, DotInteraction)
         try:
-            return CpuKernels(shape.dim, shape.vectors, shape.self_interaction)
+            return CpuKernels(meets.dim, meets.vectors if dot else 1, dot and meets.self_interaction)
         except CannotCompile as error:
             warnings.warn(f"Training runs slower, without compiled kernels ({error}).", stacklevel=2)
             return None
 
 
-def _keep_freed_memory() -> None:
-    if platform.libc_ver()[0] == "glibc":
-        threshold_of_mmap, threshold_of_trim = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
-        libc = ctypes.CDLL(None)
-        libc.mallopt(threshold_of_mmap, 2**25)  # the most that glibc takes
-        libc.mallopt(threshold_of_trim, 2**31 - 1)
+def _parts(model: DLRM, kernels: CpuKernels | None) -> Parts:
+    """The model's own, with the kernel for dot products where there is one."""
+    if kernels is None or not isinstance(model.interaction, DotInteraction):
+        return model.parts
+    return model.parts._replace(interaction=functools.partial(kernels.interact, width=model.interaction.width))

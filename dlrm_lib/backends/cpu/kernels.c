@@ -1,6 +1,6 @@
 /* The parts of a DLRM training step that are not plain matrix products, for the CPU.
  *
- * kernels/cpu.py compiles this file for one model and one machine: DIM (D, the length of an embedding), VECTORS (F, how
+ * kernels.py compiles this file for one model and one machine: DIM (D, the length of an embedding), VECTORS (F, how
  * many vectors interact) and SELF (1: each also with itself) are constants, so that the compiler knows the length of every
  * inner loop and keeps sums in registers.
  *

@@ -1,4 +1,4 @@
-"""``cpu.c``, compiled for this machine and one shape of model, and called on torch's tensors.
+"""``kernels.c``, compiled for this machine and one shape of model, and called on torch's tensors.
 
 Plain torch does the same in more passes over memory; it is what runs where there is no compiler, and the oracle that
 these kernels are tested against.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from dlrm_lib.kernels.compiler import library
+from dlrm_lib.compiler import library
 
 
 class CpuKernels:
@@ -28,15 +28,9 @@ class CpuKernels:
         CannotCompile: no compiler with OpenMP is here, or it does not manage.
     """
 
-    lookup = None  # index_select is limited by memory already
-
     def __init__(self, dim: int, vectors: int, self_interaction: bool) -> None:
-        self.shape = (dim, vectors, self_interaction)
         self._c = _compiled(dim, vectors, self_interaction)
         self._slots = torch.empty(0, dtype=torch.int32)
-
-    def __reduce__(self) -> tuple:
-        return CpuKernels, self.shape  # A library in memory cannot be copied: a copy opens it again.
 
     def interact(self, bottom: torch.Tensor | None, rows: torch.Tensor, width: int) -> torch.Tensor:
         """[B, D] or None and [B, M, D] → [B, width] in float32, as ``DotInteraction`` has it, with its gradient."""

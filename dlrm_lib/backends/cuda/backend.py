@@ -1,29 +1,35 @@
-"""One NVIDIA GPU."""
+"""Training and scoring on one NVIDIA GPU."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
 
-from dlrm_lib.devices.base import Batch, Device, ModelShape
-from dlrm_lib.devices.capture import Captured
+from dlrm_lib.backends.backend import PRECISIONS, Backend, Batch
+from dlrm_lib.backends.cuda.capture import Captured
+from dlrm_lib.backends.cuda.kernels import GpuKernels, NoTriton
+from dlrm_lib.backends.cuda.step import FusedStep, obstacle, with_kernel
+from dlrm_lib.backends.inference import Inference
+from dlrm_lib.backends.step import TrainingStep
+from dlrm_lib.config import ResolvedTraining, TrainingConfig
 from dlrm_lib.errors import InputError
-from dlrm_lib.kernels.gpu import GpuKernels, NoTriton, TorchKernels
-from dlrm_lib.kernels.torch_rows import TorchRows
+from dlrm_lib.model import DLRM, Parts
+from dlrm_lib.model.interactions.dot import DotInteraction
 from dlrm_lib.records import usable_cores
 
 
-class Cuda(Device):
+class Cuda(Backend):
     """The current CUDA device.
 
     Raises:
         InputError: torch finds none.
     """
 
-    fuses = True
     ranks_scores = True
 
     def __init__(self) -> None:
@@ -47,8 +53,7 @@ class Cuda(Device):
     def free_memory(self) -> int:
         return torch.cuda.mem_get_info(self.torch_device)[0]
 
-    def precision(self, name: str) -> str:
-        """As every device's; from now on fp32 products are made from TF32 inputs if, and only if, it is tf32."""
+    def resolved_precision(self, name: str) -> str:
         if name == "auto":
             name = "fp16"
         capability = torch.cuda.get_device_capability(self.torch_device)
@@ -58,19 +63,84 @@ class Cuda(Device):
                 found=f"{self.description}, {capability[0]}.{capability[1]}",
                 remedy="Use --precision fp16 or fp32.",
             )
-        torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
         return name
 
-    def execution(self, name: str) -> str:
+    def resolved_execution(self, name: str) -> str:
         if name == "lazy":
             raise InputError("Lazy mode needs an Intel Gaudi.", found=self.description, remedy="Use --execution auto.")
         return "graph" if name == "auto" else name
 
-    def kernels(self, execution: str, shape: ModelShape) -> CudaKernels | None:
-        return None if self.execution(execution) == "eager" else CudaKernels(shape, self.torch_device)
+    @contextlib.contextmanager
+    def computing_in(self, precision: str) -> Iterator[None]:
+        """Within it, fp32 products are made from TF32 inputs if, and only if, it is tf32: torch has one switch."""
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
 
-    def compiled(self, mlp: nn.Module, execution: str) -> Callable[[torch.Tensor], torch.Tensor]:
-        return mlp if self.execution(execution) == "eager" else _CompiledLayers(mlp)
+    def resolved(self, config: TrainingConfig, model: DLRM, rows: int) -> ResolvedTraining:
+        """As every backend's; ``auto`` is a graph only where the whole step can be recorded.
+
+        Raises:
+            InputError: also where ``graph`` is asked for and cannot be.
+        """
+        reason = obstacle(model, config)
+        if config.execution == "graph" and reason:
+            raise InputError(
+                "--execution graph takes SGD, dot interaction and one id per feature.",
+                found=reason,
+                remedy="Use --execution auto, which then runs the step without a graph.",
+            )
+        if config.execution == "auto" and reason:
+            config = dataclasses.replace(config, execution="compile")
+        return super().resolved(config, model, rows)
+
+    def training_step(self, model: DLRM, config: ResolvedTraining) -> TrainingStep:
+        """A fused step where there can be one, recorded as a CUDA graph for ``graph``."""
+        kernels = self._kernels(model, config.execution, config.precision, config.deterministic)
+        parts = self._layers(model, config.execution)
+        if kernels is None or obstacle(model, config):
+            return TrainingStep(model, config, self, parts=with_kernel(parts, model, kernels, config.precision))
+        record = self.captured if config.execution == "graph" else None
+        return FusedStep(model, config, self, kernels=kernels, parts=parts, record=record)
+
+    def inference(self, model: DLRM, precision: str = "fp32", execution: str = "eager") -> Inference:
+        """Layers are not compiled: batches of any size are asked."""
+        precision = self.resolved_precision(precision)
+        kernels, tables, lookup = self._kernels(model, execution, precision), model.tables, None
+        if kernels and tables.indices_per_lookup == 1:
+
+            def lookup(ids: torch.Tensor) -> torch.Tensor:
+                return kernels.gather(tables.weight, tables.table_ids(ids), PRECISIONS[precision])
+
+        parts = with_kernel(model.parts, model, kernels, precision)
+        return Inference(model, self, precision, parts=parts, lookup=lookup)
+
+    def _kernels(self, model: DLRM, execution: str, precision: str, deterministic: bool = False) -> GpuKernels | None:
+        """Code for a model; None where it is to run, or must run, without."""
+        if self.resolved_execution(execution) == "eager":
+            return None
+        meets = model.interaction
+        try:
+            return GpuKernels(
+                tuple(model.tables.sizes.tolist()),
+                self_interaction=isinstance(meets, DotInteraction) and meets.self_interaction,
+                precision=precision,
+                deterministic=deterministic,
+                device=self.torch_device,
+            )
+        except NoTriton as error:
+            warnings.warn(f"Training runs slower, without fused kernels ({error}).", stacklevel=2)
+            return None
+
+    def _layers(self, model: DLRM, execution: str) -> Parts:
+        """The model's parts with its layers in the form that trains fastest on batches of one size."""
+        if execution == "eager":
+            return model.parts
+        bottom = model.bottom and _CompiledLayers(model.bottom)
+        return model.parts._replace(bottom=bottom, top=_CompiledLayers(model.top))
 
     def captured(self, function: Callable[[tuple], torch.Tensor]) -> Captured:
         """The function of a batch as one CUDA graph, recorded at its fourth call."""
@@ -87,33 +157,6 @@ class Cuda(Device):
             # Its memory belongs to the copies' stream: it must not be given to the next batch while a step reads it.
             tensor.record_stream(compute)
         return there
-
-
-class CudaKernels(TorchRows):
-    """What a model and a training step call on an NVIDIA GPU.
-
-    Attributes:
-        fused: Triton kernels of a whole step, or the same in plain torch where Triton is absent.
-        overflow: If set, a float32 scalar that backward passes raise to 1 when a gradient leaves the range of fp16.
-    """
-
-    def __init__(self, shape: ModelShape, device: torch.device) -> None:
-        self._made_from = shape, device
-        self.fused = _fused(shape, device)
-        self.overflow: torch.Tensor | None = None
-
-    def __reduce__(self) -> tuple:
-        return CudaKernels, self._made_from  # A copy of a model must not share the overflow flag of a step.
-
-    def lookup(self, weight: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """int32 [B, M] → rows [B, M, D], rounded to what autocast computes in, if it is on."""
-        return self.fused.gather(weight, ids, _dtype(weight))
-
-    def interact(self, bottom: torch.Tensor | None, rows: torch.Tensor, width: int) -> torch.Tensor:
-        """[B, D] or None and [B, M, D] → [B, width] as ``DotInteraction`` has it, with its gradient."""
-        dtype = _dtype(rows)
-        bottom = bottom if bottom is None else bottom.to(dtype)
-        return self.fused.interact(bottom, rows.to(dtype), width, self.overflow)
 
 
 class _CompiledLayers:
@@ -151,22 +194,3 @@ class _CudaGraphs:
         with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             result = function()
         return graph.replay, result
-
-
-def _dtype(tensor: torch.Tensor) -> torch.dtype:
-    """What matrix products compute in now, where the tensor is."""
-    device = tensor.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
-
-
-def _fused(shape: ModelShape, device: torch.device) -> TorchKernels:
-    settings = {
-        "self_interaction": shape.self_interaction,
-        "precision": "tf32" if torch.get_float32_matmul_precision() == "high" else "fp32",
-        "deterministic": False,
-    }
-    try:
-        return GpuKernels(shape.sizes, device=device, **settings)
-    except NoTriton as error:
-        warnings.warn(f"Training runs slower, without fused kernels ({error}).", stacklevel=2)
-        return TorchKernels(shape.sizes, device=device, **settings)

@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from dlrm_lib.kernels.gather import padded
+from dlrm_lib.backends.cuda.gather import padded
 
 # First choices, not yet measured on a card. 16 vectors are the least that matrix units multiply; NVIDIA's model has two
 # warps per sample, and an H100 holds 17 samples per multiprocessor. (One warp would pick the products by 512 shuffles.)

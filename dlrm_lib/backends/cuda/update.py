@@ -14,7 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from dlrm_lib.kernels.gather import padded
+from dlrm_lib.backends.cuda.gather import padded
 
 # Tables of at most so many rows are summed before they are added to.
 SMALL = 128

@@ -1,4 +1,4 @@
-"""One Intel Gaudi card, through Habana's plugin for torch.
+"""Training and scoring on one Intel Gaudi card, through Habana's plugin for torch.
 
 Written against the plugin's public source (HabanaAI/gaudi-pytorch-bridge at 5a56187e, version 1.19) and the vendor's
 documentation up to 1.24. It has not been run on a Gaudi.
@@ -13,9 +13,14 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from dlrm_lib import gaudi_environment as environment
-from dlrm_lib.devices.base import Batch, Device, ModelShape
+from dlrm_lib.backends.backend import Backend, Batch
+from dlrm_lib.backends.gaudi import environment
+from dlrm_lib.backends.gaudi.step import CoalescedStep, sums
+from dlrm_lib.backends.inference import Inference
+from dlrm_lib.config import ResolvedTraining, TrainingConfig
 from dlrm_lib.errors import InputError
+from dlrm_lib.model import DLRM
+from dlrm_lib.optim import OPTIMIZERS, Adagrad
 
 
 def is_available(execution: str = "auto") -> bool:
@@ -33,7 +38,7 @@ def is_available(execution: str = "auto") -> bool:
         return False
 
 
-class Hpu(Device):
+class Hpu(Backend):
     """The first Gaudi card.
 
     Batches come in static shapes. They are read and prepared by the thread that trains: calls return before the device
@@ -43,8 +48,7 @@ class Hpu(Device):
 
     torch_type = "hpu"
     readers = 0
-    coalesces = True
-    sums_bags = False
+    whole_batches = True
 
     def __init__(self, execution: str = "auto") -> None:
         """``execution``: as in ``TrainingConfig``; lazy mode is a matter of the whole process.
@@ -59,7 +63,6 @@ class Hpu(Device):
         if not self._hpu.is_available():
             raise _no_gaudi("the plugin is installed and finds no card")
         self.torch_device = torch.device(self.torch_type)
-        self.adagrad_keeps_lr = environment.is_lazy()
         # Copies from pageable memory wait. Where torch does not take the card for its accelerator, pin_memory() would
         # be meant for another one.
         accelerator = torch.accelerator.current_accelerator()
@@ -74,10 +77,11 @@ class Hpu(Device):
         self._hpu.synchronize()
 
     def mark_step(self) -> None:
+        """In lazy mode, has the operations up to here compiled and run."""
         if environment.is_lazy():  # elsewhere it does nothing, with a warning
             self._core.mark_step()
 
-    def precision(self, name: str) -> str:
+    def resolved_precision(self, name: str) -> str:
         if name in ("fp16", "tf32"):
             raise InputError(
                 f"{name} is not there on Gaudi: mixed precision is bf16, whose range is that of fp32.",
@@ -86,7 +90,7 @@ class Hpu(Device):
             )
         return "bf16" if name == "auto" else name
 
-    def execution(self, name: str) -> str:
+    def resolved_execution(self, name: str) -> str:
         """As every device's; ``auto`` is compile, the vendor's way since 1.21, or lazy in a process bound to it."""
         lazy = environment.is_lazy()
         if name == "graph":
@@ -101,28 +105,65 @@ class Hpu(Device):
             )
         return ("lazy" if lazy else "compile") if name == "auto" else name
 
-    def kernels(self, execution: str, shape: ModelShape) -> None:
-        """None: Habana's own bag operators take tensors of variable size, and only in lazy mode."""
-        self.execution(execution)
+    def resolved(self, config: TrainingConfig, model: DLRM, rows: int) -> ResolvedTraining:
+        """As every backend's.
 
-    def compiled(self, mlp: nn.Module, execution: str) -> Callable[[torch.Tensor], torch.Tensor]:
-        if self.execution(execution) == "compile":
-            return torch.compile(mlp, backend="hpu_backend", dynamic=False)
-        return mlp
+        Raises:
+            InputError: also for a rule that is not static, and for a schedule where the rule keeps its first rate.
+        """
+        static = [name for name, rule in OPTIMIZERS.items() if rule.is_static]
+        if config.optimizer not in static:
+            raise InputError(
+                f"--optimizer {config.optimizer} is not there on {self.description}.",
+                found=config.optimizer,
+                remedy=f"Use one of: {', '.join(static)}.",
+            )
+        resolved = super().resolved(config, model, rows)
+        constant = resolved.warmup_steps <= 1 and resolved.decay_steps == 0
+        if self._keeps_lr(config) and not constant:
+            raise InputError(
+                "In lazy mode Adagrad keeps the learning rate it was made with: --warmup_steps and --decay_steps would "
+                "do nothing.",
+                found=f"warmup_steps {config.warmup_steps}, decay_steps {config.decay_steps}",
+                remedy="Add --warmup_steps 0 --decay_steps 0, or use --execution compile or eager.",
+            )
+        return resolved
 
-    def for_inference(self, mlp: nn.Sequential, execution: str) -> Callable[[torch.Tensor], torch.Tensor]:
-        """In lazy mode an HPU graph for each size of batch: recorded once, replayed without Python."""
-        if self.execution(execution) != "lazy":
-            return mlp
+    def training_step(self, model: DLRM, config: ResolvedTraining) -> CoalescedStep:
+        """Habana's own bag operators are not used: they take tensors of variable size, and only in lazy mode."""
+
+        def dense(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+            # Habana's fused one works in lazy mode alone.
+            if self._keeps_lr(config):
+                return _plugin("hpex.optimizers").FusedAdagrad(parameters, lr=config.lr)
+            return OPTIMIZERS[config.optimizer].dense_class(parameters, lr=config.lr, foreach=False)
+
+        parts = model.parts
+        if config.execution == "compile":
+            bottom = model.bottom and _compiled(model.bottom)
+            parts = parts._replace(bottom=bottom, top=_compiled(model.top))
+        return CoalescedStep(model, config, self, dense=dense, parts=parts, mark_step=self.mark_step)
+
+    def inference(self, model: DLRM, precision: str = "fp32", execution: str = "eager") -> Inference:
+        """In lazy mode the layers are an HPU graph for each size of batch: recorded once, replayed without Python."""
+        tables, parts = model.tables, model.parts
+        if self.resolved_execution(execution) == "lazy":
+            parts = parts._replace(bottom=model.bottom and self._graph(model.bottom), top=self._graph(model.top))
+
+        def lookup(ids: torch.Tensor) -> torch.Tensor:
+            return sums(tables.weight, tables.row_ids(ids))
+
+        precision = self.resolved_precision(precision)
+        return Inference(model, self, precision, parts=parts, lookup=lookup, after=self.mark_step)
+
+    def _keeps_lr(self, config: TrainingConfig) -> bool:
+        """Whether the layers' optimizer never looks at its learning rate again: Habana's fused Adagrad does not."""
+        return environment.is_lazy() and OPTIMIZERS[config.optimizer].dense_class is Adagrad.dense_class
+
+    def _graph(self, mlp: nn.Sequential) -> Callable[[torch.Tensor], torch.Tensor]:
         # Of a new module with the same layers: it changes the module that it is given, which goes on training.
         graph = self._hpu.wrap_in_hpu_graph(nn.Sequential(*mlp))
         return lambda inputs: graph(inputs).clone()  # the next replay writes where this one did
-
-    def adagrad(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """Habana's fused one in lazy mode, torch's elsewhere, where the fused one does not work."""
-        if environment.is_lazy():
-            return _plugin("hpex.optimizers").FusedAdagrad(parameters, lr=lr)
-        return super().adagrad(parameters, lr)
 
     def seed(self, seed: int) -> None:
         super().seed(seed)
@@ -147,3 +188,7 @@ def _no_gaudi(found: str) -> InputError:
         found=found,
         remedy="Use --device cpu, or a machine with a Gaudi and Habana's build of torch with its plugin.",
     )
+
+
+def _compiled(mlp: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    return torch.compile(mlp, backend="hpu_backend", dynamic=False)

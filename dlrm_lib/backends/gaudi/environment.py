@@ -30,7 +30,7 @@ OPERATOR_LISTS = {
     "PT_HPU_AUTOCAST_LOWER_PRECISION_OPS_LIST": "autocast_bf16_operators.txt",
     "PT_HPU_AUTOCAST_FP32_OPS_LIST": "autocast_fp32_operators.txt",
 }
-_FOLDER = Path(__file__).parent / "devices"
+_FOLDER = Path(__file__).parent
 
 
 def plugin_is_installed() -> bool:

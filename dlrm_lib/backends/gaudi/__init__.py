@@ -1,0 +1,1 @@
+"""One Intel Gaudi card, through the plugin that Habana makes for torch."""
