@@ -158,7 +158,18 @@ class ModelConfig(Section):
         "regression adds a weight for each value",
     )
     interaction_op: str = option(
-        "dot", "how features meet: pairwise dot products, or concatenation", choices=("dot", "cat")
+        "dot",
+        "how features meet: pairwise dot products, concatenation, or the cross layers of DCN-v2",
+        choices=("dot", "cat", "dcn"),
+    )
+    cross_layers: int = option(
+        3, "with interaction_op dcn, cross layers one after the other", at_least=1, usual=(1, 2, 3, 4, 5)
+    )
+    cross_rank: int = option(
+        64,
+        "with interaction_op dcn, columns that each cross layer's matrix is squeezed through",
+        at_least=1,
+        usual=(8, 16, 32, 64, 128, 256, 512),
     )
     self_interaction: bool = option(False, "dot products of each vector with itself as well")
     num_indices_per_lookup: int = option(
