@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -163,15 +164,22 @@ class ModelConfig(Section):
         choices=("dot", "cat", "dcn"),
     )
     cross_layers: int = option(
-        3, "with interaction_op dcn, cross layers one after the other", at_least=1, usual=(1, 2, 3, 4, 5)
+        3,
+        "with interaction_op dcn, cross layers one after the other",
+        at_least=1,
+        usual=(1, 2, 3, 4, 5),
+        needs={"interaction_op": ("dcn",)},
     )
     cross_rank: int = option(
         64,
         "with interaction_op dcn, columns that each cross layer's matrix is squeezed through",
         at_least=1,
         usual=(8, 16, 32, 64, 128, 256, 512),
+        needs={"interaction_op": ("dcn",)},
     )
-    self_interaction: bool = option(False, "dot products of each vector with itself as well")
+    self_interaction: bool = option(
+        False, "dot products of each vector with itself as well", needs={"interaction_op": ("dot",)}
+    )
     num_indices_per_lookup: int = option(
         1, "most ids per categorical feature and row, their embeddings summed", at_least=1
     )
@@ -226,6 +234,7 @@ class TrainingConfig(Section):
         "rows; none: 1e-10 for Adagrad, 1e-8 for Adam",
         above=0,
         usual=(1e-8, 1e-2),
+        needs={"optimizer": ("adagrad", "rowwise_adagrad", "adam")},
     )
     embedding_decay: float = option(
         0.0,
@@ -233,6 +242,7 @@ class TrainingConfig(Section):
         "seen)^2, by half at most: rare rows stay small",
         at_least=0.0,
         usual=(0.01, 10.0),
+        needs={"optimizer": ("adam",)},
     )
     interaction_lasso: float = option(
         0.0,
@@ -240,12 +250,14 @@ class TrainingConfig(Section):
         "* root of the first layer's outputs, down to zero: pairs of features that tell nothing drop out",
         at_least=0.0,
         usual=(0.005, 0.2),
+        needs={"optimizer": ("adam",), "interaction_op": ("dot",)},
     )
     lasso_start_step: int = option(
         0,
         "steps before interaction_lasso starts: until the embeddings have learned something, no pair tells anything",
         at_least=0,
         usual=(0, 100, 200, 500, 1000, 2000),
+        needs={"interaction_lasso": ()},
     )
     lr: float = option(1.0, "peak learning rate", at_least=0.0, usual=(1e-3, 10.0))
     warmup_factor: int = option(0, "warmup starts at 1 - 1/2^warmup_factor of the peak: 0 starts at zero", at_least=0)
@@ -409,20 +421,42 @@ class Config:
         """
         if preset not in PRESETS:
             raise InputError("There is no such preset.", found=preset, remedy=f"Use one of: {', '.join(PRESETS)}.")
-        return cls(preset=preset).override(**{**PRESETS[preset], **(overrides or {})})
+        return cls(preset=preset).override(**PRESETS[preset]).override(**(overrides or {}))
+
+    @classmethod
+    def stored(cls, preset: str, values: Mapping[str, Any]) -> Config:
+        """What was written down as a preset with values, perhaps by an older version; idle ones are left out.
+
+        Raises:
+            InputError: as ``from_preset``.
+        """
+        idle = _idle({**{f.name: f.default for _, f in fields()}, **PRESETS.get(preset, {}), **values})
+        return cls.from_preset(preset, {name: value for name, value in values.items() if name not in idle})
 
     def override(self, **values: Any) -> Config:
-        """A copy with the named fields changed, whichever section they are in."""
-        where = {f.name: section for section, f in fields()}
-        changed: dict[str, dict[str, Any]] = {}
-        for name, value in values.items():
+        """A copy with the named fields changed, whichever section they are in.
+
+        Others that would do nothing beside them, as the decay of a preset's Adam does beside SGD, become their default.
+
+        Raises:
+            InputError: an unknown field, a value outside its range, or one that would do nothing; it names the field.
+        """
+        where = {f.name: (section, f) for section, f in fields()}
+        for name in values:
             if name not in where:
                 raise InputError(
                     "There is no such setting.", found=name, remedy=f"Settings are: {', '.join(sorted(where))}."
                 )
-            section = where[name]
-            f = next(f for f in dataclasses.fields(getattr(self, section)) if f.name == name)
-            changed.setdefault(section, {})[name] = parse(f, value)
+        given = {name: parse(where[name][1], value) for name, value in values.items()}
+        together = {
+            name: given.get(name, getattr(getattr(self, section), name)) for name, (section, _) in where.items()
+        }
+        for name in (idle := _idle(together)):
+            if name in given:
+                _refuse_idle(where[name][1], together)
+        changed: dict[str, dict[str, Any]] = {}
+        for name, value in {**given, **{name: where[name][1].default for name in idle}}.items():
+            changed.setdefault(where[name][0], {})[name] = value
         return dataclasses.replace(
             self, **{section: dataclasses.replace(getattr(self, section), **v) for section, v in changed.items()}
         )
@@ -548,6 +582,31 @@ def fields() -> list[tuple[str, dataclasses.Field]]:
     """Every setting as (section name, dataclass field), in reading order."""
     sections = [(f.name, f.default) for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.default)]
     return [(name, f) for name, section in sections for f in dataclasses.fields(section)]
+
+
+def _idle(values: dict[str, Any]) -> set[str]:
+    """Settings whose values, other than their defaults, do nothing beside the others: all of them by name."""
+    values, idle = dict(values), set()
+    defaults = {f.name: f.default for _, f in fields()}
+    needing = {f.name: f.metadata["needs"] for _, f in fields() if f.metadata["needs"]}
+    for name, needs in itertools.chain(*itertools.repeat(needing.items(), 2)):  # twice: one may need another
+        met = all(values[of] in wanted if wanted else values[of] != defaults[of] for of, wanted in needs.items())
+        if not met and values[name] != defaults[name]:
+            idle.add(name)
+            values[name] = defaults[name]  # as good as that for those that need it
+    return idle
+
+
+def _refuse_idle(f: dataclasses.Field, values: dict[str, Any]) -> None:
+    needed = f.metadata["needs"]
+    said = [
+        f"--{name} {' or '.join(map(as_text, wanted))}" if wanted else f"--{name}" for name, wanted in needed.items()
+    ]
+    raise InputError(
+        f"--{f.name} needs {' and '.join(said)}: it would do nothing.",
+        found=", ".join(f"{name} {as_text(values[name])}" for name in (f.name, *needed)),
+        remedy=f"Leave --{f.name} out, or change what it needs.",
+    )
 
 
 def as_dict(section: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from dlrm_lib.errors import InputError
@@ -20,6 +21,7 @@ def option(
     at_most: float | None = None,
     below: float | None = None,
     usual: tuple[float, ...] | None = None,
+    needs: Mapping[str, tuple[Any, ...]] | None = None,
 ):
     """A field with what a person needs to set it: a sentence, and either its choices or its range.
 
@@ -34,9 +36,11 @@ def option(
         below: All numbers are smaller.
         usual: What is worth trying, which sliders and searches offer: of a whole number these values, ascending; of
             another number all from the first to the second, on a logarithmic scale.
+        needs: Other settings without which a value other than the default does nothing, each with the values it must
+            have one of; no values: any but its default.
     """
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    meta = {"help": help, "choices": choices, "words": words, "usual": usual, **limits}
+    meta = {"help": help, "choices": choices, "words": words, "usual": usual, "needs": needs or {}, **limits}
     return dataclasses.field(default=default, metadata=meta)
 
 

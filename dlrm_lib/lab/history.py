@@ -213,7 +213,7 @@ def _kept(name: str, record: dict[str, Any]) -> KeptRun:
     metrics = dict(record["metrics"])
     sections = dict(record["config"])
     preset = sections.pop("preset")
-    config = Config.from_preset(preset, {name: value for s in sections.values() for name, value in s.items()})
+    config = Config.stored(preset, {name: value for s in sections.values() for name, value in s.items()})
     return KeptRun(
         name=name,
         config=config,
