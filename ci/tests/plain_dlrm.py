@@ -27,6 +27,8 @@ class PlainDlrm(nn.Module):
         self.bottom = None if model.bottom is None else _clone(model.bottom)
         self.top = _clone(model.top)
         self.numbers = model.numbers and nn.Parameter(model.numbers.weight.detach().double())
+        crossed = model.interaction.layers if model.interaction.name == "dcn" else None
+        self.cross = crossed and nn.ModuleList(nn.ModuleList((_double(x.down), _double(x.up))) for x in crossed)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         vectors = [] if self.bottom is None else [self.bottom(batch.numerical.double())]
@@ -41,6 +43,11 @@ class PlainDlrm(nn.Module):
             vectors += [shares[:, i] @ vectors_of for i, vectors_of in enumerate(self.numbers)]
         columns = vectors[self.bottom is not None :]
         linear = sum(v[:, 0] for v in columns) * columns[0].shape[1] ** 0.5 if self.linear and columns else 0
+        if self.cross:
+            x = x0 = torch.cat(vectors, 1)
+            for down, up in self.cross:
+                x = x0 * up(down(x)) + x
+            return self.top(x).squeeze(1) + linear
         if self.cat:
             return self.top(torch.cat(vectors, 1)).squeeze(1) + linear
         pairs = [
@@ -58,10 +65,11 @@ class PlainDlrm(nn.Module):
 def _clone(part: nn.Sequential) -> nn.Sequential:
     layers = []
     for layer in part:
-        if isinstance(layer, nn.Linear):
-            copy = nn.Linear(layer.in_features, layer.out_features).double()
-            copy.load_state_dict(layer.state_dict())
-            layers.append(copy)
-        else:
-            layers.append(nn.ReLU())
+        layers.append(_double(layer) if isinstance(layer, nn.Linear) else nn.ReLU())
     return nn.Sequential(*layers)
+
+
+def _double(layer: nn.Linear) -> nn.Linear:
+    copy = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None).double()
+    copy.load_state_dict(layer.state_dict())
+    return copy

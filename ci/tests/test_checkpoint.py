@@ -11,13 +11,12 @@ import torch
 from encoded import random_dataset
 from safetensors.torch import load_file
 
-from dlrm_lib.config import Config
-from dlrm_lib.devices import pick
+from dlrm_lib.backends import pick
+from dlrm_lib.config import Config, as_dict
 from dlrm_lib.errors import InputError
-from dlrm_lib.model import DLRM
 from dlrm_lib.training import (
     Results,
-    TrainStep,
+    build,
     fit,
     load_checkpoint,
     load_state,
@@ -40,17 +39,15 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(dataset):
-    DEVICE.seed(1)
-    model = DLRM(dataset.spec, CONFIG.model)
-    step = TrainStep(model, CONFIG.training, DEVICE)
-    list(fit(model, dataset, CONFIG.training, DEVICE, step))
-    return model, step
+    training = build(CONFIG, dataset, backend=DEVICE)
+    list(fit(training))
+    return training
 
 
 @pytest.fixture(scope="module")
 def good(dataset, trained, tmp_path_factory):
     path = tmp_path_factory.mktemp("good") / "model.safetensors"
-    save_checkpoint(path, trained[0], CONFIG, dataset.manifest, metrics={"auc": 0.7})
+    save_checkpoint(path, trained, metrics={"auc": 0.7})
     return path
 
 
@@ -73,18 +70,19 @@ def with_facts(path, target, change):
 
 
 def test_a_checkpoint_comes_back_whole(dataset, trained, good):
-    loaded, config = load_checkpoint(good, dataset.manifest, DEVICE)
-    assert (config.model, config.training) == (CONFIG.model, CONFIG.training)
-    assert loaded.spec == trained[0].spec == dataset.spec
-    assert same(trained[0], loaded)
-    a, b = (predict(model, dataset.test, batch_size=99, device=DEVICE) for model in (trained[0], loaded))
+    loaded, config = load_checkpoint(good, dataset.manifest)
+    assert config.model == CONFIG.model
+    assert as_dict(config.training) == as_dict(trained.settings)
+    assert loaded.spec == trained.model.spec == dataset.spec
+    assert same(trained.model, loaded)
+    a, b = (predict(DEVICE.inference(model), dataset.test, batch_size=99) for model in (trained.model, loaded))
     assert np.array_equal(a, b)
     assert [p.name for p in good.parent.iterdir()] == ["model.safetensors"]
 
 
 def test_the_file_is_plain_safetensors(trained, good):
     # Once by the format's own reader, once by hand: a header in JSON and raw numbers, so nothing in it can run.
-    expected = trained[0].state_dict()
+    expected = trained.model.state_dict()
     for name, tensor in load_file(good).items():
         assert torch.equal(tensor, expected.pop(name))
     assert not expected
@@ -94,34 +92,33 @@ def test_the_file_is_plain_safetensors(trained, good):
     for name, entry in header.items():
         start, end = entry["data_offsets"]
         by_hand = np.frombuffer(data[start:end], {"F32": "<f4", "I64": "<i8"}[entry["dtype"]]).reshape(entry["shape"])
-        assert np.array_equal(by_hand, trained[0].state_dict()[name].numpy())
+        assert np.array_equal(by_hand, trained.model.state_dict()[name].numpy())
 
 
 @pytest.mark.parametrize(("numerical", "cardinalities"), [(0, (5, 9)), (3, ())])
 def test_models_without_numbers_or_without_categories(tmp_path, numerical, cardinalities):
     data = random_dataset(tmp_path / "data", rows=(40, 10, 10), numerical=numerical, cardinalities=cardinalities)
-    model = DLRM(data.spec, CONFIG.model)
-    step = TrainStep(model, CONFIG.training, DEVICE)
-    save_checkpoint(tmp_path / "m.safetensors", model, CONFIG, data.manifest, metrics={})
-    save_state(tmp_path / "s.safetensors", model, step, CONFIG, data, Results())
-    assert same(model, load_checkpoint(tmp_path / "m.safetensors", data.manifest, DEVICE)[0])
-    assert same(model, load_state(tmp_path / "s.safetensors", CONFIG, data, DEVICE)[0])
+    training = build(CONFIG, data, backend=DEVICE)
+    save_checkpoint(tmp_path / "m.safetensors", training, metrics={})
+    save_state(tmp_path / "s.safetensors", training, Results())
+    assert same(training.model, load_checkpoint(tmp_path / "m.safetensors", data.manifest)[0])
+    assert same(training.model, load_state(tmp_path / "s.safetensors", CONFIG, data, DEVICE)[0].model)
 
 
 def test_a_checkpoint_refuses_another_data_set(tmp_path, good):
     other = random_dataset(tmp_path / "other", seed=3, cardinalities=(3, 7, 200))
     with pytest.raises(InputError, match="another vocabulary"):
-        load_checkpoint(good, other.manifest, DEVICE)
+        load_checkpoint(good, other.manifest)
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage that is not a checkpoint at all", b"\x02" + bytes(7) + b"{}"])
 def test_a_file_that_is_no_checkpoint_is_named(dataset, tmp_path, content):
     path = tmp_path / "x.safetensors"
     with pytest.raises(InputError, match=r"x\.safetensors does not exist"):
-        load_checkpoint(path, dataset.manifest, DEVICE)
+        load_checkpoint(path, dataset.manifest)
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"x\.safetensors is not a checkpoint"):
-        load_checkpoint(path, dataset.manifest, DEVICE)
+        load_checkpoint(path, dataset.manifest)
 
 
 def test_every_truncation_and_every_flipped_bit_is_found(dataset, trained, good, tmp_path):
@@ -130,24 +127,24 @@ def test_every_truncation_and_every_flipped_bit_is_found(dataset, trained, good,
     for length in [*range(9), header - 1, header, *rng.integers(header, len(content), 20), len(content) - 1]:
         path.write_bytes(content[:length])
         with pytest.raises(InputError):
-            load_checkpoint(path, dataset.manifest, DEVICE)
+            load_checkpoint(path, dataset.manifest)
     path.write_bytes(content + b"\0")
     with pytest.raises(InputError):
-        load_checkpoint(path, dataset.manifest, DEVICE)
+        load_checkpoint(path, dataset.manifest)
     harmless = 0
     for place in [*range(8), *rng.integers(8, header, 250), *rng.integers(header, len(content), 60)]:
         damaged = bytearray(content)
         damaged[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
         try:
-            loaded, config = load_checkpoint(path, dataset.manifest, DEVICE)
+            loaded, config = load_checkpoint(path, dataset.manifest)
         except InputError:
             continue
         harmless += 1  # a blank between two words of the header may become another one
         assert place < header
         assert content[place] == ord(" ")
-        assert same(trained[0], loaded)
-        assert config.training == CONFIG.training
+        assert same(trained.model, loaded)
+        assert as_dict(config.training) == as_dict(trained.settings)
     assert harmless < 10
 
 
@@ -167,7 +164,7 @@ def test_tensors_that_do_not_fit_are_named(dataset, good, tmp_path, change, mess
     change(tensors)
     write_tensors(tmp_path / "x.safetensors", tensors, about)
     with pytest.raises(InputError, match=message) as error:
-        load_checkpoint(tmp_path / "x.safetensors", dataset.manifest, DEVICE)
+        load_checkpoint(tmp_path / "x.safetensors", dataset.manifest)
     assert "x.safetensors" in str(error.value)
 
 
@@ -183,22 +180,20 @@ def test_tensors_that_do_not_fit_are_named(dataset, good, tmp_path, change, mess
 def test_files_of_other_versions_are_refused(dataset, good, tmp_path, change, message):
     path = with_facts(good, tmp_path / "x.safetensors", change)
     with pytest.raises(InputError, match=message):
-        load_checkpoint(path, dataset.manifest, DEVICE)
+        load_checkpoint(path, dataset.manifest)
 
 
 def test_a_state_is_no_checkpoint_and_a_checkpoint_no_state(dataset, trained, good, tmp_path):
-    model, step = trained
-    save_state(tmp_path / "s.safetensors", model, step, CONFIG, dataset, Results())
+    save_state(tmp_path / "s.safetensors", trained, Results())
     with pytest.raises(InputError, match=r"s\.safetensors is no checkpoint"):
-        load_checkpoint(tmp_path / "s.safetensors", dataset.manifest, DEVICE)
+        load_checkpoint(tmp_path / "s.safetensors", dataset.manifest)
     with pytest.raises(InputError, match=r"model\.safetensors is no training state"):
         load_state(good, CONFIG, dataset, DEVICE)
 
 
 def test_a_damaged_state_is_found(dataset, trained, tmp_path):
-    model, step = trained
     path = tmp_path / "s.safetensors"
-    save_state(path, model, step, CONFIG, dataset, Results())
+    save_state(path, trained, Results())
     content = path.read_bytes()
     header, data = header_of(content)
     start = len(content) - len(data)
@@ -217,7 +212,7 @@ def test_a_full_disk_leaves_the_old_file(dataset, trained, good, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) // 2, limits[1]))
     try:
         with pytest.raises(InputError, match=r"model\.safetensors could not be written"):
-            save_checkpoint(path, trained[0], CONFIG, dataset.manifest, metrics={})
+            save_checkpoint(path, trained, metrics={})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == content
@@ -226,7 +221,7 @@ def test_a_full_disk_leaves_the_old_file(dataset, trained, good, tmp_path):
 
 def test_a_place_that_cannot_be_written_to_is_named(dataset, trained, good):
     with pytest.raises(InputError, match="could not be written"):
-        save_checkpoint(good / "below a file", trained[0], CONFIG, dataset.manifest, metrics={})
+        save_checkpoint(good / "below a file", trained, metrics={})
 
 
 def test_an_interrupted_write_leaves_the_old_file(dataset, trained, good, tmp_path, monkeypatch):
@@ -238,7 +233,7 @@ def test_an_interrupted_write_leaves_the_old_file(dataset, trained, good, tmp_pa
 
     monkeypatch.setattr("os.fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(path, trained[0], CONFIG, dataset.manifest, metrics={})
+        save_checkpoint(path, trained, metrics={})
     assert path.read_bytes() == content
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
 
@@ -246,6 +241,6 @@ def test_an_interrupted_write_leaves_the_old_file(dataset, trained, good, tmp_pa
 def test_what_a_killed_process_left_is_removed(dataset, trained, tmp_path):
     for name in ("m[1].safetensors.partial-01234567", "m1.safetensors.partial-01234567", "other"):
         (tmp_path / name).write_bytes(b"x")
-    save_checkpoint(tmp_path / "m[1].safetensors", trained[0], CONFIG, dataset.manifest, metrics={})
+    save_checkpoint(tmp_path / "m[1].safetensors", trained, metrics={})
     left = sorted(p.name for p in tmp_path.iterdir())
     assert left == ["m1.safetensors.partial-01234567", "m[1].safetensors", "other"]

@@ -10,12 +10,11 @@ import pytest
 import torch
 from encoded import random_dataset
 
+from dlrm_lib.backends import pick
 from dlrm_lib.config import Config
 from dlrm_lib.dataset import Batch
-from dlrm_lib.devices import pick
 from dlrm_lib.errors import TrainingDiverged
-from dlrm_lib.model import DLRM
-from dlrm_lib.training import Evaluation, Progress, TrainStep, fit, save_checkpoint
+from dlrm_lib.training import Evaluation, Progress, build, fit, save_checkpoint
 from dlrm_lib.training.diagnosis import diagnose
 from dlrm_lib.training.watch import Watch
 
@@ -41,9 +40,12 @@ def dataset(tmp_path_factory):
     return random_dataset(tmp_path_factory.mktemp("encoded"), rows=(1000, 200, 50), cardinalities=(3, 50, 400))
 
 
+def new(dataset, **changed):
+    return build(CONFIG.override(seed=1, **changed), dataset, backend=DEVICE)
+
+
 def new_model(dataset):
-    DEVICE.seed(1)
-    return DLRM(dataset.spec, CONFIG.model)
+    return new(dataset).model
 
 
 def diagnosis_of(model, dataset, **more):
@@ -62,32 +64,33 @@ def spoil(tensor, value=float("nan")):
         tensor.view(-1)[0] = value
 
 
-def until_it_diverges(model, dataset, config=CONFIG, step=None, **changed):
+def until_it_diverges(training):
     events = []
     with pytest.raises(TrainingDiverged) as error:
-        events.extend(fit(model, dataset, config.override(**changed).training, DEVICE, step))
+        events.extend(fit(training))
     return events, str(error.value)
 
 
-class Poisoned(TrainStep):
-    """Does something to the model behind the update of one step."""
+def poisoned(training, at, do):
+    """The training, with something done to its model behind the update of one step."""
+    step = training.step
 
-    def __init__(self, model, at, do, **changed):
-        super().__init__(model, CONFIG.override(**changed).training, DEVICE)
-        self.at, self.do = at, do
+    class Poisoned(type(step)):
+        def __call__(self, batch, lr):
+            loss = super().__call__(batch, lr)
+            if self.done == at:
+                do(self.model)
+            return loss
 
-    def __call__(self, batch, lr):
-        loss = super().__call__(batch, lr)
-        if self.done == self.at:
-            self.do(self.model)
-        return loss
+    step.__class__ = Poisoned
+    return training
 
 
 # What stops a training
 
 
 def test_a_learning_rate_beyond_all_bounds(dataset):
-    events, text = until_it_diverges(new_model(dataset), dataset, lr=1e30)
+    events, text = until_it_diverges(new(dataset, lr=1e30))
     assert events == []
     assert re.match(r"The loss is (nan|inf) at step 3, the mean since step 0\.", text)
     assert "learning rate 1e+30, fp32" in text
@@ -97,7 +100,7 @@ def test_a_learning_rate_beyond_all_bounds(dataset):
 
 
 def test_a_loss_that_runs_away_while_it_is_finite(dataset):
-    events, text = until_it_diverges(new_model(dataset), dataset, lr=300.0, print_freq=1)
+    events, text = until_it_diverges(new(dataset, lr=300.0, print_freq=1))
     assert all(e.loss <= 10 * np.log(2) for e in events if isinstance(e, Progress))
     loss = float(re.match(r"The loss is (\S+) at step", text)[1])
     assert 10 * np.log(2) < loss < np.inf
@@ -105,22 +108,22 @@ def test_a_loss_that_runs_away_while_it_is_finite(dataset):
 
 
 def test_inverted_labels_are_no_divergence(dataset, tmp_path):
-    model = new_model(dataset)
-    list(fit(model, dataset, CONFIG.training, DEVICE))
+    training = new(dataset)
+    list(fit(training))
     inverted = random_dataset(tmp_path, rows=(1000, 200, 50), cardinalities=(3, 50, 400))
     for split in (inverted.train, inverted.validation):
         split.label = ~split.label
     assert inverted.train.label.mean() == pytest.approx(1 - dataset.train.label.mean())
-    events = list(fit(model, inverted, CONFIG.training, DEVICE))
+    events = list(fit(build(CONFIG, inverted, backend=DEVICE, model=training.model)))
     assert events[-1].step == STEPS
 
 
 def test_a_bad_start_is_no_divergence(dataset):
     # Scores far too large at first, as with numbers that were not normalised: the loss is above 7 and falls.
-    model = new_model(dataset)
+    training = new(dataset, lr=1e-4, print_freq=1)
     with torch.no_grad():
-        model.top[-1].weight.mul_(300)
-    events = list(fit(model, dataset, CONFIG.override(lr=1e-4, print_freq=1).training, DEVICE))
+        training.model.top[-1].weight.mul_(300)
+    events = list(fit(training))
     assert events[0].loss > 10 * np.log(2)
     assert events[-1].step == STEPS
 
@@ -128,20 +131,17 @@ def test_a_bad_start_is_no_divergence(dataset):
 @pytest.mark.parametrize("validation", [200, 0])
 def test_weights_that_the_last_update_spoilt(tmp_path, validation):
     data = random_dataset(tmp_path, rows=(1000, validation, 0), cardinalities=(3, 50, 400))
-    model = new_model(data)
-    step = Poisoned(model, STEPS, lambda m: spoil(m.top[2].weight))
-    events, text = until_it_diverges(model, data, step=step)
+    events, text = until_it_diverges(poisoned(new(data), STEPS, lambda m: spoil(m.top[2].weight)))
     assert events[-1].step < STEPS
     assert text.startswith("A weight is no longer finite after step 20")
     assert "top.2" in line(text, "first bad layer")
 
 
 def test_an_embedding_row_that_no_batch_looks_up_again(dataset):
-    model = new_model(dataset)
+    training = new(dataset)
     unused = sorted(set(range(400)) - set(dataset.train.categorical[2]) - set(dataset.validation.categorical[2]))
-    place = int(model.tables.offsets[2]) + unused[0]
-    step = Poisoned(model, 6, lambda m: m.tables.weight[place].fill_(float("inf")))
-    events, text = until_it_diverges(model, dataset, step=step)
+    place = int(training.model.tables.offsets[2]) + unused[0]
+    events, text = until_it_diverges(poisoned(training, 6, lambda m: m.tables.weight[place].fill_(float("inf"))))
     assert [e.step for e in events] == [3, 4, 4, 6]  # at the next evaluation, before it
     assert text.startswith("A weight is no longer finite after step 8")
     assert "1 of 453 embedding rows (categorical column 2)" in text
@@ -153,8 +153,7 @@ def test_finite_weights_that_only_the_evaluation_shows_to_be_spoilt(dataset):
             for layer in (model.bottom[0], model.bottom[2], model.top[0], model.top[2]):
                 layer.weight.mul_(1e12)
 
-    model = new_model(dataset)
-    events, text = until_it_diverges(model, dataset, step=Poisoned(model, 4, enlarge))
+    events, text = until_it_diverges(poisoned(new(dataset), 4, enlarge))
     assert [type(e) for e in events] == [Progress, Progress]
     assert "is not a number" in text.splitlines()[0]
     assert "though its inputs and weights are" in line(text, "first bad layer")
@@ -164,46 +163,45 @@ def test_finite_weights_that_only_the_evaluation_shows_to_be_spoilt(dataset):
         with torch.no_grad():
             model.top[-1].weight.mul_(-1e6)
 
-    model = new_model(dataset)
-    events, text = until_it_diverges(model, dataset, step=Poisoned(model, 4, turn))
+    events, text = until_it_diverges(poisoned(new(dataset), 4, turn))
     assert text.startswith("The log loss on the validation split is")
 
 
 def test_fp16_that_overflows_where_fp32_does_not(dataset):
-    model = new_model(dataset)
+    training = new(dataset, lr=0.0, precision="fp16")
     with torch.no_grad():
-        model.bottom[0].weight.mul_(1e5)
-        model.bottom[2].weight.mul_(1e-5)
-    _, text = until_it_diverges(model, dataset, lr=0.0, precision="fp16")
+        training.model.bottom[0].weight.mul_(1e5)
+        training.model.bottom[2].weight.mul_(1e-5)
+    _, text = until_it_diverges(training)
     assert "fp16, loss scale 8192, 3 steps skipped" in text
     assert "none; in fp32 the loss of the last batch is" in text
     assert "--precision bf16" in line(text, "remedy")
 
 
 def test_a_loss_scale_with_which_no_step_counts(dataset):
-    model = new_model(dataset)
+    training = new(dataset, precision="fp16", loss_scale=2.0**40, test_freq=None, epochs=9)
+    model = training.model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    events, text = until_it_diverges(model, dataset, precision="fp16", loss_scale=2.0**40, test_freq=None, epochs=9)
+    events, text = until_it_diverges(training)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert text.startswith("No step since step 0 has changed the model: all gradients overflowed.")
     assert "lower --loss_scale" in line(text, "remedy")
     assert 12 <= events[-1].step < 21
     # A dynamic scale that begins as high comes down in time.
-    config = CONFIG.override(precision="fp16", loss_scale="dynamic", epochs=9).training
-    step = TrainStep(model, config, DEVICE)
-    step.loss_scale.scale.fill_(2.0**24)
-    *_, last = fit(model, dataset, config, DEVICE, step)
-    assert (last.step, step.skipped > 0) == (90, True)
+    training = new(dataset, precision="fp16", loss_scale="dynamic", epochs=9)
+    training.step.loss_scale.scale.fill_(2.0**24)
+    *_, last = fit(training)
+    assert (last.step, training.step.skipped > 0) == (90, True)
 
 
 def test_the_last_good_checkpoint_stays(dataset, tmp_path):
-    model, path, written = new_model(dataset), tmp_path / "model.safetensors", []
-    step = Poisoned(model, 10, lambda m: spoil(m.bottom[0].weight))
+    path, written = tmp_path / "model.safetensors", []
+    training = poisoned(new(dataset), 10, lambda m: spoil(m.bottom[0].weight))
 
     def train():
-        for event in fit(model, dataset, CONFIG.training, DEVICE, step):
+        for event in fit(training):
             if isinstance(event, Evaluation):
-                save_checkpoint(path, model, CONFIG, dataset.manifest, metrics=dataclasses.asdict(event))
+                save_checkpoint(path, training, metrics=dataclasses.asdict(event))
                 written.append((event.step, path.read_bytes()))
 
     with pytest.raises(TrainingDiverged):
@@ -216,7 +214,7 @@ def test_no_step_waits_for_the_device(dataset, monkeypatch):
     read = []
     item = torch.Tensor.item
     monkeypatch.setattr(torch.Tensor, "item", lambda self: (read.append(self), item(self))[1])
-    events = list(fit(new_model(dataset), dataset, CONFIG.override(print_freq=5).training, DEVICE))
+    events = list(fit(new(dataset, print_freq=5)))
     progress = [e for e in events if isinstance(e, Progress)]
     assert len(progress) == 8  # every 5th and every 4th step of 20
     assert len(read) <= 3 * len(progress)  # the loss of the interval, that of the first step, its limit
@@ -306,8 +304,8 @@ def test_models_without_numbers_or_without_categories(tmp_path, numerical, cardi
 
 
 def test_a_single_weight_that_is_not_finite_is_found_wherever_it_is(dataset):
-    model = new_model(dataset)
-    watch = Watch(model, TrainStep(model, CONFIG.training, DEVICE))
+    training = new(dataset)
+    model, watch = training.model, Watch(training.model, training.step)
     batch = dataset.train.read(0, 100)
     watch.see(torch.zeros(()), batch, 0.1)
     watch.check_weights()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -12,17 +13,14 @@ import torch
 from plain_dlrm import PlainDlrm
 from torch import nn
 
+from dlrm_lib.backends import pick
 from dlrm_lib.config import ModelConfig
 from dlrm_lib.dataset import Batch
-from dlrm_lib.devices import pick
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import MISSING_NUMBERS, FeatureSpec
-from dlrm_lib.model import DLRM
-from dlrm_lib.model.interaction import CatInteraction, DotInteraction
-from dlrm_lib.model.missing import MissingFlags
-from dlrm_lib.model.mlp import mlp
-from dlrm_lib.model.numbers import NumberVectors
-from dlrm_lib.model.standardise import Standardise
+from dlrm_lib.model import DLRM, blueprint
+from dlrm_lib.model.interactions import interaction
+from dlrm_lib.model.layers import MissingFlags, NumberEmbedding, Standardise, mlp
 from dlrm_lib.preprocess.rows import encode_integers
 
 SPEC = FeatureSpec(numerical=5, cardinalities=(4, 9, 30))
@@ -39,14 +37,18 @@ def random_batch(spec: FeatureSpec = SPEC, rows: int = 64, seed: int = 0, bag: i
     return Batch(numerical, categorical.int(), torch.randint(2, (rows,), generator=generator).float())
 
 
+def sized(dim: int, **settings) -> ModelConfig:
+    return ModelConfig(embedding_dim=dim, bottom_mlp_sizes=(dim,), **settings)
+
+
 @pytest.mark.parametrize("self_interaction", [False, True])
 @pytest.mark.parametrize("has_bottom", [False, True])
 @pytest.mark.parametrize(("rows", "columns", "dim"), [(3, 4, 5), (1, 1, 2), (2, 0, 3)])
 def test_dot_interaction_equals_a_naive_loop(rows, columns, dim, has_bottom, self_interaction):
     bottom = torch.randn(rows, dim) if has_bottom else None
     embedded = torch.randn(rows, columns, dim)
-    interaction = DotInteraction(columns + has_bottom, dim, has_bottom=has_bottom, self_interaction=self_interaction)
-    result = interaction(bottom, embedded)
+    meets = interaction(columns + has_bottom, has_bottom, sized(dim, self_interaction=self_interaction))
+    result = meets(bottom, embedded)
     for b in range(rows):
         vectors = [*([bottom[b]] if has_bottom else []), *embedded[b]]
         expected = [float(v) for v in bottom[b]] if has_bottom else []
@@ -56,17 +58,18 @@ def test_dot_interaction_equals_a_naive_loop(rows, columns, dim, has_bottom, sel
         expected.append(0.0)
         assert result[b].tolist() == pytest.approx(expected, abs=1e-5)
         products = expected[dim * has_bottom : -1]
-        assert result[b, interaction.products].tolist() == pytest.approx(products, abs=1e-5)
-    assert result.shape == (rows, interaction.width)
+        assert result[b, meets.products].tolist() == pytest.approx(products, abs=1e-5)
+    assert result.shape == (rows, meets.width)
 
 
 def test_cat_interaction_keeps_every_vector_in_order():
     bottom, embedded = torch.randn(2, 3), torch.randn(2, 4, 3)
-    interaction = CatInteraction(5, 3)
+    cat = sized(3, interaction_op="cat")
+    meets = interaction(5, True, cat)
     expected = [[*bottom[b].tolist(), *embedded[b].flatten().tolist()] for b in range(2)]
-    assert interaction(bottom, embedded).tolist() == expected
-    assert interaction.width == 15
-    assert CatInteraction(4, 3)(None, embedded).tolist() == [row[3:] for row in expected]
+    assert meets(bottom, embedded).tolist() == expected
+    assert meets.width == 15
+    assert interaction(4, False, cat)(None, embedded).tolist() == [row[3:] for row in expected]
 
 
 def test_initial_weights_have_the_published_spread():
@@ -86,7 +89,7 @@ def test_the_mlp_ends_as_it_says():
     assert isinstance(mlp(3, (4, 1), last_is_linear=True)[-1], nn.Linear)
 
 
-@pytest.mark.parametrize("op", ["dot", "cat"])
+@pytest.mark.parametrize("op", ["dot", "cat", "dcn"])
 def test_the_padding_column_starts_at_zero_and_only_with_dot(op):
     model = DLRM(SPEC, ModelConfig(embedding_dim=6, bottom_mlp_sizes=(6,), top_mlp_sizes=(3, 1), interaction_op=op))
     assert (model.top[0].weight[:, -1] == 0).all().item() == (op == "dot")
@@ -117,6 +120,16 @@ SHAPES = {
     "no numbers as vectors": (FeatureSpec(numerical=0, cardinalities=(4, 9)), {"embed_numbers": True}, 1),
     "categories only": (FeatureSpec(numerical=0, cardinalities=(4, 9)), {}, 1),
     "categories only, cat": (FeatureSpec(numerical=0, cardinalities=(4, 9)), {"interaction_op": "cat"}, 1),
+    "dcn": (SPEC, {"interaction_op": "dcn", "cross_layers": 2, "cross_rank": 4}, 1),
+    "dcn, bags, numbers as vectors, linear": (
+        SPEC,
+        {
+            **{"interaction_op": "dcn", "cross_layers": 1, "cross_rank": 3},
+            **{"embed_numbers": True, "linear": True, "num_indices_per_lookup": 2},
+        },
+        2,
+    ),
+    "categories only, dcn": (FeatureSpec(numerical=0, cardinalities=(4, 9)), {"interaction_op": "dcn"}, 1),
 }
 
 
@@ -129,15 +142,16 @@ def test_the_network_equals_a_plain_one(shape, execution):
     torch.manual_seed(1)
     model = DLRM(spec, config)
     plain = PlainDlrm(model, self_interaction=config.self_interaction, cat=config.interaction_op == "cat")
-    assert (model.use_kernels(pick("cpu"), execution) is None) == (execution == "eager")
-    batch = random_batch(spec, bag=bag)
+    batch, cpu = random_batch(spec, bag=bag), pick("cpu")
+    assert (cpu.kernels(model, execution) is None) == (execution == "eager")
+    assert torch.allclose(cpu.inference(model, execution=execution)(batch).double(), plain(batch), atol=1e-5)
     assert torch.allclose(model(batch.numerical, batch.categorical).double(), plain(batch), atol=1e-5)
 
 
 def test_a_number_lies_between_the_vectors_of_two_whole_ones():
     torch.manual_seed(0)
-    vectors = NumberVectors(2, 3, None)
-    ends, last = vectors.weight.detach(), NumberVectors.whole_numbers - 1
+    vectors = NumberEmbedding(2, 3, None)
+    ends, last = vectors.weight.detach(), NumberEmbedding.whole_numbers - 1
     columns = torch.arange(2)
     for number in (0, 1, 7, last - 1, last):
         assert torch.equal(vectors(torch.full((1, 2), float(number)))[0], ends[columns, number])
@@ -145,8 +159,8 @@ def test_a_number_lies_between_the_vectors_of_two_whole_ones():
     assert torch.allclose(quarter, 0.75 * ends[:, 2] + 0.25 * ends[:, 3])
     beyond = vectors(torch.tensor([[-1.0, 60.0]]))[0]
     assert torch.equal(beyond, torch.stack([ends[0, 0], ends[1, last]]))
-    assert ends.abs().max() <= NumberVectors.whole_numbers**-0.5
-    assert NumberVectors(2, 3, 0.01).weight.abs().max() <= 0.01
+    assert ends.abs().max() <= NumberEmbedding.whole_numbers**-0.5
+    assert NumberEmbedding(2, 3, 0.01).weight.abs().max() <= 0.01
 
 
 def test_hashed_ids_share_the_rows_of_a_small_table():
@@ -267,10 +281,78 @@ def test_a_data_set_without_columns_is_refused():
         DLRM(FeatureSpec(numerical=0, cardinalities=()), CONFIG)
 
 
-def test_a_model_with_kernels_can_be_copied():
-    model = DLRM(SPEC, CONFIG)
-    model.use_kernels(pick("cpu"), "compile")
-    batch = random_batch()
+def test_a_model_knows_nothing_of_what_runs_it():
+    model, batch = DLRM(SPEC, CONFIG), random_batch()
+    before = pickle.dumps(model)
+    pick("cpu").inference(model, execution="compile")(batch)
+    assert pickle.dumps(model) == before
     assert torch.equal(
         copy.deepcopy(model)(batch.numerical, batch.categorical), model(batch.numerical, batch.categorical)
     )
+
+
+def cross_layers_in_loops(x0, layers):
+    """x' = x0 * (U (V x) + b) + x, number by number, in Python's floats."""
+    x = list(x0)
+    for layer in layers:
+        v, u, b = (w.tolist() for w in (layer.down.weight.double(), layer.up.weight.double(), layer.up.bias.double()))
+        squeezed = [sum(w * number for w, number in zip(row, x, strict=True)) for row in v]
+        crossed = [
+            sum(w * s for w, s in zip(row, squeezed, strict=True)) + bias for row, bias in zip(u, b, strict=True)
+        ]
+        x = [first * cross + number for first, cross, number in zip(x0, crossed, x, strict=True)]
+    return x
+
+
+@pytest.mark.parametrize("has_bottom", [False, True])
+@pytest.mark.parametrize(
+    ("rows", "columns", "layers", "rank"), [(3, 4, 3, 2), (1, 1, 1, 1), (2, 3, 2, 40), (2, 2, 1, 3)]
+)
+def test_cross_layers_equal_a_naive_loop_in_float64(rows, columns, layers, rank, has_bottom):
+    torch.manual_seed(columns)
+    vectors = columns + has_bottom
+    meets = interaction(vectors, has_bottom, sized(3, interaction_op="dcn", cross_layers=layers, cross_rank=rank))
+    for layer in meets.layers:
+        nn.init.normal_(layer.up.bias)
+    bottom = torch.randn(rows, 3) if has_bottom else None
+    result = meets(bottom, embedded := torch.randn(rows, columns, 3))
+    assert result.shape == (rows, meets.width) == (rows, 3 * vectors)
+    for b in range(rows):
+        x0 = [*(bottom[b].double().tolist() if has_bottom else []), *embedded[b].double().flatten().tolist()]
+        assert result[b].tolist() == pytest.approx(cross_layers_in_loops(x0, meets.layers), rel=2e-5, abs=2e-5)
+
+
+def test_cross_layers_have_few_parameters_and_products_of_many_numbers():
+    meets = interaction(4, True, sized(3, interaction_op="dcn", cross_layers=2, cross_rank=5))
+    assert sum(parameter.numel() for parameter in meets.parameters()) == 2 * (2 * 12 * 5 + 12)
+    assert meets.products == slice(0, 0)
+    for layer in meets.layers:
+        nn.init.zeros_(layer.up.bias)
+    x = torch.randn(1, 4, 3, dtype=torch.float32)
+    # Without biases the part of degree k + 1 in the input grows with the scale to that power: x, then x², then x³.
+    values = torch.stack([meets(s * x[:, 0], s * x[:, 1:])[0] for s in (1.0, 2.0, 3.0, 4.0)]).double()
+    powers = torch.tensor([[s, s**2, s**3] for s in (1.0, 2.0, 3.0, 4.0)], dtype=torch.float64)
+    solved = torch.linalg.lstsq(powers, values).solution
+    assert torch.allclose(powers @ solved, values, atol=1e-4)
+    assert torch.allclose(solved[0], x.flatten().double(), atol=1e-4)
+    assert solved[2].abs().max() > 1e-3
+
+
+SIZES = {
+    **SHAPES,
+    "hashed": (SPEC, {"hash_indices": True, "max_table_size": 7}, 1),
+}
+
+
+@pytest.mark.parametrize("shape", SIZES)
+def test_a_blueprint_has_the_shapes_of_the_model_and_no_numbers(shape):
+    spec, changes, bag = SIZES[shape]
+    config = ModelConfig(**{"embedding_dim": 6, "bottom_mlp_sizes": (8, 6), "top_mlp_sizes": (10, 1), **changes})
+    drawn, model = blueprint(spec, config), DLRM(spec, config)
+    assert {name: tensor.shape for name, tensor in drawn.state_dict().items()} == {
+        name: tensor.shape for name, tensor in model.state_dict().items()
+    }
+    assert all(tensor.is_meta for tensor in drawn.state_dict().values())
+    batch = random_batch(spec, bag=bag)
+    rows = torch.empty(len(batch.label), len(spec.cardinalities), 6, device="meta")
+    assert drawn.dense(batch.numerical.to("meta"), rows).shape == batch.label.shape

@@ -12,24 +12,23 @@ import pytest
 import torch
 from encoded import random_dataset
 
+from dlrm_lib.backends import pick
+from dlrm_lib.backends.cpu.backend import bf16_units
 from dlrm_lib.config import Config, ModelConfig, TrainingConfig
 from dlrm_lib.dataset import open_dataset
-from dlrm_lib.devices import pick
-from dlrm_lib.devices.cpu import bf16_units
 from dlrm_lib.errors import InputError
-from dlrm_lib.model import DLRM
+from dlrm_lib.optim import LossScale
 from dlrm_lib.training import (
     Evaluation,
     Progress,
     Results,
-    TrainStep,
+    build,
     fit,
     load_state,
     save_state,
     state_path,
     stop_on_interrupt,
 )
-from dlrm_lib.training.loss_scale import LossScale
 
 DEVICE = pick("cpu")
 # Two epochs of five steps, the fifth with fewer rows; warmup and decay; evaluations at 3, 6, 9 and 10.
@@ -46,6 +45,7 @@ BASE = Config.from_preset(
         "batch_size": 30,
         "epochs": 2,
         "embedding_decay": 0.5,
+        "interaction_lasso": 0.1,
         "lr": 0.05,
         "warmup_steps": 3,
         "decay_start_step": 5,
@@ -64,18 +64,17 @@ def dataset(tmp_path_factory):
 
 
 def start(config, dataset):
-    DEVICE.seed(config.training.seed)
-    model = DLRM(dataset.spec, config.model)
-    step = TrainStep(model, config.training, DEVICE)
-    if step.loss_scale and step.loss_scale.dynamic:
-        step.loss_scale.scale.fill_(2.0**21)  # gradients overflow at first, and later not
-    return model, step, Results()
+    training = build(config, dataset, backend=DEVICE)
+    scale = training.step.loss_scale
+    if scale and scale.dynamic:
+        scale.scale.fill_(2.0**21)  # gradients overflow at first, and later not
+    return training, Results()
 
 
-def go_on(model, step, results, config, dataset, stop_after=None):
+def go_on(training, results, stop_after=None):
     """What comes of the rest of a run: its events without times, and a random number drawn by the consumer at each."""
     seen = []
-    for event in fit(model, dataset, config.training, DEVICE, step, stop=lambda: step.done == stop_after):
+    for event in fit(training, stop=lambda: training.step.done == stop_after):
         if isinstance(event, Evaluation):
             seen.append((event, results.add(event), torch.rand(()).item()))
         else:
@@ -84,8 +83,9 @@ def go_on(model, step, results, config, dataset, stop_after=None):
     return seen
 
 
-def bits(model, step):
-    tensors = {**model.state_dict(), **{f"step.{name}": tensor for name, tensor in step.state_dict().items()}}
+def bits(training):
+    of_step = {f"step.{name}": tensor for name, tensor in training.step.state_dict().items()}
+    tensors = {**training.model.state_dict(), **of_step}
     return {name: tensor.clone().numpy().tobytes() for name, tensor in tensors.items()}
 
 
@@ -109,56 +109,66 @@ def test_stopped_at_every_step(dataset, tmp_path, monkeypatch, changed):
     config = BASE.override(**changed)
     if changed.get("precision") == "bf16" and not bf16_units():
         pytest.skip("this CPU has no bf16")
-    model, step, results = start(config, dataset)
-    whole = go_on(model, step, results, config, dataset)
-    expected, best, random_state = bits(model, step), results, torch.get_rng_state()
+    training, results = start(config, dataset)
+    whole = go_on(training, results)
+    expected, best, random_state = bits(training), results, torch.get_rng_state()
     assert [e[0].step for e in whole if isinstance(e[0], Evaluation)] == [3, 6, 9, 10]
     assert ("standardise.mean" in expected) == (changed not in WITHOUT)
     assert ("step.sparse.seen" in expected) == (config.training.optimizer == "adam" and changed not in WITHOUT)
     if changed.get("loss_scale") == "dynamic":
         scales = [e[0]["loss_scale"] for e in whole if isinstance(e[0], dict)]
-        assert 0 < step.skipped < STEPS
+        assert 0 < training.step.skipped < STEPS
         assert any(later > earlier for earlier, later in itertools.pairwise(scales))
 
     for stop_after in range(1, STEPS):
-        model, step, results = start(config, dataset)
-        before = go_on(model, step, results, config, dataset, stop_after)
-        save_state(tmp_path / "x.safetensors", model, step, config, dataset, results)
+        training, results = start(config, dataset)
+        before = go_on(training, results, stop_after)
+        save_state(tmp_path / "x.safetensors", training, results)
         torch.rand(7)  # another process would be somewhere else
-        model, step, results = load_state(tmp_path / "x.safetensors", config, dataset, DEVICE)
-        assert step.done == stop_after
-        after = go_on(model, step, results, config, dataset)
+        training, results = load_state(tmp_path / "x.safetensors", config, dataset, DEVICE)
+        assert training.step.done == stop_after
+        after = go_on(training, results)
         assert before + after == whole
-        assert bits(model, step) == expected
+        assert bits(training) == expected
         assert (results, torch.equal(torch.get_rng_state(), random_state)) == (best, True)
 
 
 def test_resumed_at_every_step_of_the_same_run(dataset, tmp_path):
     config, path = BASE.override(optimizer="adam", shuffle_rows=True), tmp_path / "x.safetensors"
-    model, step, results = start(config, dataset)
-    whole, expected = go_on(model, step, results, config, dataset), bits(model, step)
-    model, step, results = start(config, dataset)
+    training, results = start(config, dataset)
+    whole, expected = go_on(training, results), bits(training)
+    training, results = start(config, dataset)
     pieces = []
-    while step.done < STEPS:
-        pieces += go_on(model, step, results, config, dataset, step.done + 1)
-        save_state(path, model, step, config, dataset, results)
-        model, step, results = load_state(path, config, dataset, DEVICE)
+    while training.step.done < STEPS:
+        pieces += go_on(training, results, training.step.done + 1)
+        save_state(path, training, results)
+        training, results = load_state(path, config, dataset, DEVICE)
     assert pieces == whole
-    assert bits(model, step) == expected
-    assert go_on(model, step, results, config, dataset) == []  # nothing is left to do
+    assert bits(training) == expected
+    assert go_on(training, results) == []  # nothing is left to do
 
 
 def test_a_longer_run_may_be_made_of_a_finished_one(dataset, tmp_path):
-    model, step, results = start(BASE, dataset)
-    go_on(model, step, results, BASE, dataset)
-    expected = bits(model, step)
-    short = BASE.override(epochs=1, print_freq=4, test_freq=None)
-    model, step, results = start(short, dataset)
-    go_on(model, step, results, short, dataset)
-    save_state(tmp_path / "x.safetensors", model, step, short, dataset, results)
-    model, step, results = load_state(tmp_path / "x.safetensors", BASE, dataset, DEVICE)
-    go_on(model, step, results, BASE, dataset)
-    assert bits(model, step) == expected
+    training, results = start(BASE, dataset)
+    go_on(training, results)
+    expected = bits(training)
+    training, results = start(BASE.override(epochs=1, print_freq=4, test_freq=None), dataset)
+    go_on(training, results)
+    save_state(tmp_path / "x.safetensors", training, results)
+    training, results = load_state(tmp_path / "x.safetensors", BASE, dataset, DEVICE)
+    go_on(training, results)
+    assert bits(training) == expected
+
+
+def test_an_open_decay_is_that_of_the_run_or_it_is_refused(dataset, tmp_path):
+    path, settings = tmp_path / "x.safetensors", BASE.override(decay_steps=None, decay_start_step=None)
+    training, results = start(settings, dataset)
+    go_on(training, results, stop_after=4)
+    save_state(path, training, results)
+    assert load_state(path, settings, dataset, DEVICE)[0].settings.decay_steps == 7  # ten steps, three of warmup
+    assert load_state(path, settings.override(epochs=3, decay_steps=7), dataset, DEVICE)[0].steps == 15
+    with pytest.raises(InputError, match=r"--decay_steps has changed[\s\S]*7 then, 12 now[\s\S]*left open.*--epochs"):
+        load_state(path, settings.override(epochs=3), dataset, DEVICE)
 
 
 MAY_CHANGE = {
@@ -186,7 +196,7 @@ MUST_NOT = {
     "decay_start_step": 6,
     "decay_steps": 9,
     "decay_power": 1.0,
-    "precision": "fp32",
+    "precision": "bf16",
     "preload_batches": 2,
     "loss_scale": "dynamic",
     "shuffle_batch_order": True,
@@ -208,15 +218,20 @@ MUST_NOT = {
 
 @pytest.fixture(scope="module")
 def kept(dataset, tmp_path_factory):
-    model, step, results = start(BASE, dataset)
     path = tmp_path_factory.mktemp("state") / "x.safetensors"
-    save_state(path, model, step, BASE, dataset, results)
+    save_state(path, *start(BASE, dataset))
     return path
 
 
 def test_every_setting_is_in_one_of_the_two_lists():
     both = {f.name for section in (ModelConfig, TrainingConfig) for f in dataclasses.fields(section)}
-    together = {"embedding_dim", "bottom_mlp_sizes", "max_table_size"}  # change with others only: below
+    together = {
+        "embedding_dim",
+        "bottom_mlp_sizes",
+        "max_table_size",
+        "cross_layers",
+        "cross_rank",
+    }  # change with others only: below
     assert MAY_CHANGE.keys() | MUST_NOT.keys() | together == both
 
 
@@ -231,13 +246,17 @@ def test_what_would_be_another_run_is_refused_by_name(dataset, kept, name):
     with pytest.raises(InputError, match=rf"^--{name} has changed") as error:
         load_state(kept, config, dataset, DEVICE)
     section = "training" if hasattr(BASE.training, name) else "model"
-    then, now = (getattr(getattr(c, section), name) for c in (BASE, config))
+    then, now = (getattr(getattr(build(c, dataset).config, section), name) for c in (BASE, config))
     shown = str(error.value).splitlines()[1].replace("[", "(").replace("]", ")")
     assert f"{then} then, {now} now" in shown
 
 
 def test_settings_that_change_together_are_refused_too(dataset, kept):
-    for changed in ({"embedding_dim": 8, "bottom_mlp_sizes": (8, 8)}, {"max_table_size": 9, "hash_indices": True}):
+    for changed in (
+        {"embedding_dim": 8, "bottom_mlp_sizes": (8, 8)},
+        {"max_table_size": 9, "hash_indices": True},
+        {"interaction_op": "dcn", "cross_layers": 2, "cross_rank": 5},
+    ):
         with pytest.raises(InputError, match="has changed"):
             load_state(kept, BASE.override(**changed), dataset, DEVICE)
 
@@ -253,7 +272,8 @@ def test_other_rows_are_refused(dataset, kept, tmp_path):
 
 
 def test_an_interrupt_waits_for_the_end_of_the_step(dataset):
-    model, step, _ = start(BASE, dataset)
+    training, _ = start(BASE, dataset)
+    step = training.step
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     for number in (signal.SIGINT, signal.SIGTERM):
         torn = []
@@ -265,9 +285,9 @@ def test_an_interrupt_waits_for_the_end_of_the_step(dataset):
                 torn.append(step.done)
             return loss
 
-        spy = _Spy(step, interrupted)
+        training.step = _Spy(step, interrupted)
         with stop_on_interrupt() as stop:
-            events = list(fit(model, dataset, BASE.training, DEVICE, spy, stop=stop.is_set))
+            events = list(fit(training, stop=stop.is_set))
             assert stop.is_set()
             assert events[-1].step == torn[-1] == step.done
             with pytest.raises(KeyboardInterrupt):
@@ -294,14 +314,15 @@ def test_each_epoch_sees_every_row_once_in_an_order_of_its_own(tmp_path, order):
     dataset = random_dataset(tmp_path, rows=(130, 0, 0), cardinalities=(130,))
     dataset.train.categorical[0] = np.arange(130)
     config = BASE.override(**order)
-    model, step, _ = start(config, dataset)
-    seen = []
+    training, _ = start(config, dataset)
+    step, seen = training.step, []
 
     def see(batch, lr):
         seen.append(batch.categorical[:, 0].tolist())
-        return TrainStep.__call__(step, batch, lr)
+        return step(batch, lr)
 
-    list(fit(model, dataset, config.training, DEVICE, _Spy(step, see)))
+    training.step = _Spy(step, see)
+    list(fit(training))
     assert sorted(map(len, seen)) == [10, 10] + [30] * 8
     first, second = (list(itertools.chain(*seen[at : at + 5])) for at in (0, 5))
     assert sorted(first) == sorted(second) == list(range(130))
@@ -337,7 +358,5 @@ def test_results_know_the_best_and_the_last():
 
 
 def test_progress_after_a_resume_counts_from_the_start_of_the_run(dataset, kept):
-    model, step, _ = load_state(kept, BASE, dataset, DEVICE)
-    assert [e.step for e in fit(model, dataset, BASE.training, DEVICE, step) if isinstance(e, Progress)] == [
-        *range(1, 11)
-    ]
+    training, _ = load_state(kept, BASE, dataset, DEVICE)
+    assert [e.step for e in fit(training) if isinstance(e, Progress)] == [*range(1, 11)]

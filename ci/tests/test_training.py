@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 
 import numpy as np
@@ -10,13 +11,13 @@ import torch
 from encoded import random_dataset
 from sklearn.metrics import log_loss, roc_auc_score
 
+from dlrm_lib.backends import pick
 from dlrm_lib.config import Config, TrainingConfig
-from dlrm_lib.devices import pick
 from dlrm_lib.errors import InputError
+from dlrm_lib.features import FeatureSpec
 from dlrm_lib.model import DLRM
-from dlrm_lib.training import Evaluation, Progress, evaluate, fit, predict, steps_in_all, train_step
-from dlrm_lib.training.evaluation import judge
-from dlrm_lib.training.schedule import learning_rate
+from dlrm_lib.optim import learning_rate
+from dlrm_lib.training import Evaluation, Progress, build, evaluate, fit, predict
 
 SETTINGS = {"batch_size": 256, "epochs": 1, "optimizer": "sgd", "lr": 0.5, "warmup_steps": 2, "print_freq": 3}
 CONFIG = Config.from_preset("smoke", SETTINGS)
@@ -27,15 +28,13 @@ def dataset(tmp_path_factory):
     return random_dataset(tmp_path_factory.mktemp("encoded"), click=lambda x, ids: np.where(ids[:, 0] == 1, 0.8, 0.2))
 
 
-def new_model(dataset, seed=1):
-    pick("cpu").seed(seed)
-    return DLRM(dataset.spec, CONFIG.model)
+def new(dataset, backend=None, **overrides):
+    return build(CONFIG.override(**overrides), dataset, backend=backend or pick("cpu"))
 
 
 def train(dataset, **overrides):
-    model = new_model(dataset)
-    events = list(fit(model, dataset, CONFIG.override(**overrides).training, pick("cpu")))
-    return model, events
+    training = new(dataset, **overrides)
+    return training, list(fit(training))
 
 
 def test_published_learning_rates():
@@ -127,17 +126,33 @@ def test_what_is_left_open_follows_from_the_training_rows(dataset):
         "print_freq": 1,
     }
     given = {**left_open, "batch_size": 32, "decay_steps": 2 * 94 - 3}  # 3,000 rows
-    model, events = train(dataset, **left_open)
+    training, events = train(dataset, **left_open)
     other, others = train(dataset, **given)
     rates = [[e.lr for e in of if isinstance(e, Progress)] for of in (events, others)]
     assert rates[0] == rates[1]
     assert len(rates[0]) == 2 * 94
-    assert torch.equal(model.tables.weight, other.tables.weight)
+    assert torch.equal(training.model.tables.weight, other.model.tables.weight)
+    settings = training.settings
+    assert (settings.batch_size, settings.decay_start_step, settings.decay_steps) == (32, 3, 2 * 94 - 3)
+    assert (settings.test_freq, settings.device, settings.precision, settings.execution) == (94, "cpu", "fp32", "eager")
+
+
+def test_only_what_is_resolved_is_trained_by():
+    cpu, model = pick("cpu"), DLRM(FeatureSpec(numerical=1, cardinalities=(3,)), CONFIG.model)
+    with pytest.raises(TypeError, match="A step takes resolved settings"):
+        cpu.training_step(model, CONFIG.training)
+    resolved = cpu.resolved(CONFIG.training, model, 100)
+    for name in ("batch_size", "decay_steps", "decay_start_step", "test_freq"):
+        with pytest.raises(ValueError, match=f"{name} is left open"):
+            dataclasses.replace(resolved, **{name: None})
+    for name in ("device", "precision", "execution"):
+        with pytest.raises(ValueError, match=f"{name} is left open"):
+            dataclasses.replace(resolved, **{name: "auto"})
 
 
 def test_it_learns_what_can_be_learned(dataset):
-    model, _ = train(dataset, epochs=4)
-    result = evaluate(model, dataset.test, batch_size=100, device=pick("cpu"), step=0)
+    training, _ = train(dataset, epochs=4)
+    result = evaluate(training.inference, dataset.test, batch_size=100)
     ideal = np.where(dataset.test.categorical[0] == 1, 0.8, 0.2)
     label = np.asarray(dataset.test.label)
     assert result.auc > roc_auc_score(label, ideal) - 0.03
@@ -148,17 +163,18 @@ def test_the_same_seed_gives_the_same_numbers_and_another_does_not(dataset):
     first, _ = train(dataset, shuffle_batch_order=True)
     again, _ = train(dataset, shuffle_batch_order=True)
     other, _ = train(dataset, shuffle_batch_order=True, seed=5)
-    for name, tensor in first.state_dict().items():
-        assert torch.equal(tensor, again.state_dict()[name])
-    assert not torch.equal(first.tables.weight, other.tables.weight)
+    for name, tensor in first.model.state_dict().items():
+        assert torch.equal(tensor, again.model.state_dict()[name])
+    assert not torch.equal(first.model.tables.weight, other.model.tables.weight)
 
 
 @pytest.mark.parametrize(
     "overrides", [{}, {"epochs": 3}, {"epochs": 0}, {"epochs": 3, "max_steps": 20}, {"max_steps": 50}]
 )
 def test_the_steps_in_all_are_known_before(dataset, overrides):
-    _, events = train(dataset, **overrides)
-    known = steps_in_all(dataset.train, CONFIG.override(**overrides).training)
+    training, events = train(dataset, **overrides)
+    known = CONFIG.override(**overrides).training.steps(len(dataset.train))
+    assert known == training.steps
     assert {e.steps for e in events if isinstance(e, Progress)} == ({known} if known else set())
     assert not events or events[-1].step == known
 
@@ -169,44 +185,46 @@ def test_training_stops_early(dataset):
     _, events = train(dataset, epochs=9, test_freq=6, auc_threshold=0.55)
     assert 6 <= events[-1].step < 9 * 12
     assert events[-1].auc >= 0.55
-    model = new_model(dataset)
-    loop = fit(model, dataset, CONFIG.training, pick("cpu"))
+    loop = fit(new(dataset))
     next(loop)
     loop.close()
 
 
+def test_a_threshold_of_zero_is_one(dataset):
+    _, events = train(dataset, epochs=9, test_freq=6, auc_threshold=0.0)
+    assert [e.step for e in events if isinstance(e, Evaluation)] == [6]
+
+
 def test_abandoning_training_leaves_out_the_evaluation(dataset):
-    model, asked = new_model(dataset), []
+    training, asked = new(dataset, test_freq=4, test_batch_size=100), []
 
     def abandon():
-        asked.append(step.done)
-        return step.done == 8  # where an evaluation is due
+        asked.append(training.step.done)
+        return training.step.done == 8  # where an evaluation is due
 
-    config = CONFIG.override(test_freq=4, test_batch_size=100).training
-    step = train_step(model, config, pick("cpu"))
-    events = list(fit(model, dataset, config, pick("cpu"), step, abandon=abandon))
+    events = list(fit(training, abandon=abandon))
     assert [e.step for e in events if isinstance(e, Progress)] == [3, 4, 6, 8]
     assert [e.step for e in events if isinstance(e, Evaluation)] == [4]
     assert asked == [1, 2, 3, *[4] * 6, 5, 6, 7, 8]  # behind step 4, and behind each of five batches of its evaluation
 
 
 def test_abandoning_an_evaluation_ends_training_amid_it(dataset):
-    model, answers, threads = new_model(dataset), iter([False] * 5 + [True]), threading.active_count()
-    device = pick("cpu")
-    device.readers = 1
-    settings = CONFIG.override(test_freq=4, test_batch_size=100).training
-    loop = fit(model, dataset, settings, device, abandon=lambda: next(answers))
+    answers, threads = iter([False] * 5 + [True]), threading.active_count()
+    backend = pick("cpu")
+    backend.readers = 1
+    training = new(dataset, backend, test_freq=4, test_batch_size=100)
+    loop = fit(training, abandon=lambda: next(answers))
     assert [(type(e), e.step) for e in loop] == [(Progress, 3), (Progress, 4)]
     assert next(answers, None) is None, "asked once it has said yes"
-    assert model.training
+    assert training.model.training
     assert threading.active_count() == threads
-    assert evaluate(model, dataset.test, batch_size=100, device=device, step=0, abandon=lambda: True) is None
+    assert evaluate(training.inference, dataset.test, batch_size=100, abandon=lambda: True) is None
 
 
 def test_evaluation_equals_sklearn(dataset):
-    model, _ = train(dataset)
-    result = evaluate(model, dataset.test, batch_size=64, device=pick("cpu"), step=7)
-    probability = predict(model, dataset.test, batch_size=1000, device=pick("cpu"))
+    training, _ = train(dataset)
+    result = evaluate(training.inference, dataset.test, batch_size=64, step=7)
+    probability = predict(training.inference, dataset.test, batch_size=1000)
     label = np.asarray(dataset.test.label)
     assert result.auc == pytest.approx(roc_auc_score(label, probability), abs=1e-12)
     assert result.log_loss == pytest.approx(log_loss(label, probability), abs=1e-9)
@@ -214,9 +232,9 @@ def test_evaluation_equals_sklearn(dataset):
 
 
 def test_leaving_the_loop_leaves_no_thread(dataset):
-    before, device = threading.active_count(), pick("cpu")
-    device.readers = 1
-    loop = fit(new_model(dataset), dataset, CONFIG.training, device)
+    before, backend = threading.active_count(), pick("cpu")
+    backend.readers = 1
+    loop = fit(new(dataset, backend))
     next(loop)
     assert threading.active_count() > before  # the reader is ahead
     loop.close()
@@ -227,13 +245,9 @@ def test_bad_rows_stop_the_training_by_name(tmp_path):
     data = random_dataset(tmp_path)
     data.train.categorical[1] = np.array(data.train.categorical[1])
     data.train.categorical[1][2000] = 7
-    loop = fit(new_model(data), data, CONFIG.override(print_freq=1).training, pick("cpu"))
+    loop = fit(new(data, print_freq=1))
     with pytest.raises(InputError, match=r"train.cat_1\.bin, row 2,000: the id is outside"):
         list(loop)
-
-
-def test_one_class_has_no_auc():
-    assert judge(np.zeros(4, bool), np.array([0.1, 0.2, 0.3, 0.4]), "test").auc is None
 
 
 def test_a_warmup_into_the_decay_is_refused(dataset):
@@ -244,8 +258,8 @@ def test_a_warmup_into_the_decay_is_refused(dataset):
 def test_empty_splits_are_named(tmp_path):
     empty = random_dataset(tmp_path / "a", rows=(0, 10, 10))
     with pytest.raises(InputError, match="no rows to train on"):
-        next(fit(new_model(empty), empty, CONFIG.training, pick("cpu")))
+        new(empty)
     no_test = random_dataset(tmp_path / "b", rows=(10, 0, 0))
     with pytest.raises(InputError, match="no rows to evaluate on"):
-        evaluate(new_model(no_test), no_test.test, batch_size=5, device=pick("cpu"), step=0)
-    assert [type(e) for e in fit(new_model(no_test), no_test, CONFIG.training, pick("cpu"))] == [Progress]
+        evaluate(new(no_test).inference, no_test.test, batch_size=5)
+    assert [type(e) for e in fit(new(no_test))] == [Progress]
