@@ -424,8 +424,8 @@ class Config:
         return cls(preset=preset).override(**PRESETS[preset]).override(**(overrides or {}))
 
     @classmethod
-    def stored(cls, preset: str, values: Mapping[str, Any]) -> Config:
-        """What was written down as a preset with values, perhaps by an older version; idle ones are left out.
+    def without_idle(cls, preset: str, values: Mapping[str, Any]) -> Config:
+        """As ``from_preset``, but values that would do nothing are left out: those an older version wrote down, say.
 
         Raises:
             InputError: as ``from_preset``.

@@ -13,9 +13,9 @@ from encoded import random_dataset
 from scipy import stats
 
 from dlrm_lib import clean_timing
+from dlrm_lib.backends import pick
 from dlrm_lib.config import Config
 from dlrm_lib.dataset import EncodedDataset
-from dlrm_lib.devices import pick
 from dlrm_lib.errors import InputError
 from dlrm_lib.metrics.equivalence import distance, equivalence, t_critical, t_tail
 

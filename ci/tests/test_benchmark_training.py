@@ -9,10 +9,11 @@ import pytest
 import torch
 from encoded import random_dataset
 
-from dlrm_lib import benchmark, clean_timing
+from dlrm_lib import clean_timing
+from dlrm_lib.backends import pick
+from dlrm_lib.backends.cpu.backend import Cpu
 from dlrm_lib.benchmark import WARMUP_STEPS, Spread, benchmark_training
 from dlrm_lib.config import Config, TrainingConfig
-from dlrm_lib.devices import pick
 from dlrm_lib.errors import InputError
 from dlrm_lib.model import DLRM
 
@@ -37,8 +38,8 @@ def seconds_of(monkeypatch):
         now, steps, clean = 100.0, [], itertools.repeat(True)
 
     class Slow:
-        def __init__(self, model, config, device):
-            self.config = config
+        def __init__(self, model, config):
+            self.config, self.precision = config, config.precision
 
         def prepare(self, batch):
             Clock.now += 1000
@@ -55,7 +56,7 @@ def seconds_of(monkeypatch):
         return work(), Clock.now - began, next(Clock.clean)
 
     Clock.steps = []
-    monkeypatch.setattr(benchmark, "train_step", Slow)
+    monkeypatch.setattr(Cpu, "training_step", lambda self, model, config: Slow(model, config))
     monkeypatch.setattr(clean_timing, "watched", watched)
     return Clock
 

@@ -17,9 +17,7 @@ from safetensors.torch import load_file
 from dlrm_lib.__main__ import main
 from dlrm_lib.config import Config
 from dlrm_lib.dataset import EncodedDataset
-from dlrm_lib.devices import pick
-from dlrm_lib.model import DLRM
-from dlrm_lib.training import Evaluation, fit, state_path
+from dlrm_lib.training import Evaluation, build, fit, state_path
 
 SMALL = ["--preset=smoke", "--batch_size=256", "--epochs=1", "--print_freq=5"]
 
@@ -97,10 +95,8 @@ def test_testing_is_done_in_the_precision_of_the_training(train, work, tmp_path)
 
 def test_the_same_settings_give_the_same_numbers_from_python(work):
     config = Config.from_preset("smoke", {"batch_size": 256, "epochs": 1, "print_freq": 5})
-    dataset, device = EncodedDataset(work / "encoded"), pick("auto")
-    device.seed(config.training.seed)
-    model = DLRM(dataset.spec, config.model)
-    (evaluation,) = (e for e in fit(model, dataset, config.training, device) if isinstance(e, Evaluation))
+    training = build(config, EncodedDataset(work / "encoded"))
+    (evaluation,) = (e for e in fit(training) if isinstance(e, Evaluation))
     assert evaluation.auc == lines(work / "log.json")[-3]["auc"]
 
 

@@ -196,3 +196,53 @@ def test_the_frequency_limit_grows_with_the_root_of_the_rows(rows, limit):
     assert left_open.frequency_limit is None
     assert left_open.for_rows(rows).frequency_limit == limit
     assert PreprocessConfig(frequency_limit="7,3:1").for_rows(rows).frequency_limit == "7,3:1"
+
+
+NEEDING = {f.name: f.metadata["needs"] for _, f in fields() if f.metadata["needs"]}
+# A value of each that is not its default, and what it needs beside it.
+WORKING = {
+    "self_interaction": (True, {"interaction_op": "dot"}),
+    "cross_layers": (2, {"interaction_op": "dcn"}),
+    "cross_rank": (8, {"interaction_op": "dcn"}),
+    "embedding_epsilon": (1e-4, {"optimizer": "adagrad"}),
+    "embedding_decay": (0.5, {"optimizer": "adam"}),
+    "interaction_lasso": (0.1, {"optimizer": "adam", "interaction_op": "dot"}),
+    "lasso_start_step": (5, {"optimizer": "adam", "interaction_op": "dot", "interaction_lasso": 0.1}),
+}
+OTHERWISE = {"interaction_op": "cat", "optimizer": "sgd", "interaction_lasso": 0.0}
+
+
+def value(config, name):
+    (found,) = (getattr(getattr(config, section), name) for section, f in fields() if f.name == name)
+    return found
+
+
+@pytest.mark.parametrize("name", NEEDING)
+def test_an_option_that_would_do_nothing_is_refused_by_name(name):
+    chosen, beside = WORKING[name]
+    assert value(Config().override(**{name: chosen}, **beside), name) == chosen
+    for needed in NEEDING[name]:
+        without = {**beside, needed: OTHERWISE[needed]}
+        if without.get("interaction_op") == "cat" or without.get("optimizer") == "sgd":
+            without.pop("interaction_lasso", None)  # it would be the one to be refused
+        with pytest.raises(InputError, match=rf"^--{name} needs .*--{needed}.*: it would do nothing\.") as error:
+            Config().override(**{name: chosen}, **without)
+        assert f"found: {name} " in str(error.value)
+
+
+@pytest.mark.parametrize("name", NEEDING)
+def test_what_a_preset_sets_falls_away_with_what_it_needs(name):
+    chosen, beside = WORKING[name]
+    config = Config().override(**{name: chosen}, **beside)
+    for needed in NEEDING[name]:
+        changed = config.override(**{needed: OTHERWISE[needed]})
+        assert value(changed, name) == next(f.default for _, f in fields() if f.name == name)
+        assert value(changed, needed) == OTHERWISE[needed]
+
+
+def test_every_option_that_needs_another_is_tried():
+    assert WORKING.keys() == NEEDING.keys()
+    sgd = Config.from_preset("laptop", {"optimizer": "sgd"}).training
+    assert (sgd.embedding_decay, sgd.interaction_lasso, sgd.lasso_start_step, sgd.embedding_epsilon) == (0, 0, 0, None)
+    old = Config.without_idle("laptop", {"optimizer": "sgd", "embedding_decay": 1.0, "lasso_start_step": 432})
+    assert old == Config.from_preset("laptop", {"optimizer": "sgd"})

@@ -8,14 +8,12 @@ import pytest
 import torch
 from test_cost import counted
 
+from dlrm_lib.backends import pick
 from dlrm_lib.config import PRESETS, Config
 from dlrm_lib.dataset import Batch
-from dlrm_lib.devices import pick
 from dlrm_lib.features import CRITEO_TERABYTE, FeatureSpec
 from dlrm_lib.lab.consequences import Machine, consequences, in_bytes, in_short, in_time, tiles
-from dlrm_lib.model import DLRM
-from dlrm_lib.model.cost import training_cost
-from dlrm_lib.training import train_step
+from dlrm_lib.model import DLRM, blueprint, training_cost
 
 SPEC = FeatureSpec(numerical=5, cardinalities=(30, 7, 11))
 SMALL = {
@@ -45,6 +43,7 @@ def cost(rows: int = 1000, spec: FeatureSpec = SPEC, machine: Machine = MACHINE,
         (SPEC, {"embedding_decay": 0.5, "interaction_op": "cat"}),
         (SPEC, {"hash_indices": True, "max_table_size": 10, "self_interaction": True}),
         (SPEC, {"num_indices_per_lookup": 3}),
+        (SPEC, {"interaction_op": "dcn"}),
         (SPEC, {"embed_numbers": True, "linear": True, "batch_size": "none", "decay_steps": "none"}),
         (FeatureSpec(numerical=0, cardinalities=(9, 9)), {"embed_numbers": True}),
         (FeatureSpec(numerical=0, cardinalities=(9, 9)), {"embedding_dim": 2, "bottom_mlp_sizes": "2"}),
@@ -52,15 +51,15 @@ def cost(rows: int = 1000, spec: FeatureSpec = SPEC, machine: Machine = MACHINE,
     ],
 )
 def test_memory_is_what_the_real_model_and_optimizer_take(optimizer, spec, settings):
-    config = Config.from_preset("laptop", {**SMALL, **settings, "optimizer": optimizer})
-    model = DLRM(spec, config.model)
-    step = train_step(model, config.training, pick("cpu"))
+    config = Config.without_idle("laptop", {**SMALL, **settings, "optimizer": optimizer})
+    model, cpu = DLRM(spec, config.model), pick("cpu")
+    step = cpu.training_step(model, cpu.resolved(config.training, model, 1000))
     model.train()
     lookups = (config.model.num_indices_per_lookup,) if config.model.num_indices_per_lookup > 1 else ()
     ids = torch.zeros(2, len(spec.cardinalities), *lookups, dtype=torch.int32)
     step(Batch(torch.ones(2, spec.numerical), ids, torch.ones(2)), 0.01)
-    dense = [value for state in step.dense_optimizer.state.values() for value in state.values() if value is not None]
-    kept = [*dense, *step.sparse_optimizer.state.values()]
+    dense = [value for state in step.optimizer.dense.state.values() for value in state.values() if value is not None]
+    kept = [*dense, *step.optimizer.state.values()]
     found = consequences(config, spec, 1000, MACHINE)
     assert found.mlp_parameters == sum(parameter.numel() for parameter in model.parameters())
     assert found.table_parameters == model.tables.weight.numel()
@@ -71,7 +70,7 @@ def test_memory_is_what_the_real_model_and_optimizer_take(optimizer, spec, setti
 @pytest.mark.parametrize("settings", [{}, {"self_interaction": True}, {"interaction_op": "cat"}])
 def test_flops_are_those_that_torch_counts(settings):
     model = Config.from_preset("laptop", {**SMALL, **settings}).model
-    parts = training_cost(SPEC, model)
+    parts = training_cost(blueprint(SPEC, model))
     # Torch takes two products for the interaction's gradient, where one does; it does not see the tables' update.
     torch_s = counted(SPEC, model) - parts["interaction"].flops / 2
     assert cost(**settings).flops == torch_s + parts["embedding update"].flops
@@ -102,13 +101,13 @@ def test_steps(rows, settings, per_epoch, steps):
 
 def test_time_is_that_of_steps_and_of_arithmetic_where_memory_is_fast():
     found = cost(1000, batch_size=100, optimizer="sgd", execution="auto")
-    parts = training_cost(SPEC, Config.from_preset("laptop", SMALL).model)
+    parts = training_cost(blueprint(SPEC, Config.from_preset("laptop", SMALL).model))
     per_sample = parts["MLPs"].flops + 2 * parts["interaction"].flops + parts["embedding update"].flops
     assert found.epoch_seconds == pytest.approx(10 * (0.25 + 100 * per_sample / 1e9))
     half = cost(1000, batch_size=100, optimizer="sgd", execution="auto", precision="fp16")
     assert half.epoch_seconds - 2.5 == pytest.approx((found.epoch_seconds - 2.5) / 2)
     slow = dataclasses.replace(MACHINE, layer_bandwidth=1.0, step_overhead=0.0)
-    layers = training_cost(SPEC, Config.from_preset("laptop", SMALL).model, number_bytes=4)["MLPs"]
+    layers = training_cost(blueprint(SPEC, Config.from_preset("laptop", SMALL).model), number_bytes=4)["MLPs"]
     assert cost(1000, machine=slow).epoch_seconds == pytest.approx(1000 * layers.bytes, rel=1e-6)
 
 
@@ -183,10 +182,9 @@ def test_a_measured_machine_can_be_reckoned_with():
 
 
 def test_measuring_leaves_the_number_of_threads_and_the_device_s_rules_alone():
-    pick("cpu")
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
     Machine.measure("cpu")
-    assert torch.get_num_threads() == threads
+    assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == before
 
 
 def test_tiles_show_every_figure_and_every_warning():

@@ -1,21 +1,29 @@
-"""Devices: how one is picked, and how many threads the processor gets."""
+"""Backends: how one is picked, what they have, and what a process is told once."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from dlrm_lib import process
+from dlrm_lib.backends import pick
+from dlrm_lib.backends.cpu import backend as cpu
+from dlrm_lib.config import Config, ModelConfig
 from dlrm_lib.dataset import Batch
-from dlrm_lib.devices import cpu, pick
 from dlrm_lib.errors import InputError
+from dlrm_lib.features import FeatureSpec
+from dlrm_lib.model import DLRM
 
 
 @pytest.mark.parametrize(("cores", "threads", "expected"), [(1, 1, 1), (2, 2, 2), (4, 4, 3), (4, 2, 2), (8, 1, 1)])
 def test_one_core_of_many_is_left_free_and_a_choice_is_kept(monkeypatch, cores, threads, expected):
     given = {"threads": threads}
-    monkeypatch.setattr(cpu, "usable_cores", lambda: cores)
+    monkeypatch.setattr(process, "usable_cores", lambda: cores)
     monkeypatch.setattr(torch, "get_num_threads", lambda: given["threads"])
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: given.update(threads=threads))
+    assert f"{threads} threads" in pick("auto").description, "to look for a device changes nothing"
+    for _ in range(2):
+        process.prepare(Config())
     assert f"{expected} threads" in pick("auto").description
     assert given["threads"] == expected
 
@@ -41,8 +49,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "Stream", lambda: None)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A card")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: shown["capability"])
-    yield shown
-    torch.set_float32_matmul_precision("highest")
+    return shown
 
 
 @pytest.mark.parametrize("name", ["auto", "cuda"])
@@ -50,26 +57,31 @@ def test_a_gpu_is_taken_where_there_is_one(gpu, name):
     device = pick(name)
     assert (device.description, device.torch_device.type) == ("A card", "cuda")
     assert device.readers >= 1
-    assert [device.execution(how) for how in ("auto", "graph", "compile", "eager")] == [
+    assert [device.resolved_execution(how) for how in ("auto", "graph", "compile", "eager")] == [
         *("graph", "graph", "compile", "eager")
     ]
 
 
 def test_precisions_of_a_gpu(gpu):
     device = pick("cuda")
-    assert device.precision("auto") == "fp16"
+    assert device.resolved_precision("auto") == "fp16"
+    before = torch.get_float32_matmul_precision()
     for name, rounded in (("tf32", True), ("fp32", False), ("tf32", True), ("bf16", False), ("fp16", False)):
-        assert device.precision(name) == name
-        assert torch.get_float32_matmul_precision() == ("high" if rounded else "highest")
+        assert device.resolved_precision(name) == name
+        assert torch.get_float32_matmul_precision() == before, "to ask for a precision is not to switch it on"
+        with device.computing_in(name):
+            assert torch.get_float32_matmul_precision() == ("high" if rounded else "highest")
+        assert torch.get_float32_matmul_precision() == before
     gpu["capability"] = (7, 5)
     for name in ("tf32", "bf16"):
         with pytest.raises(InputError, match=rf"no units for {name}[\s\S]*found: A card, 7\.5"):
-            device.precision(name)
-    assert device.precision("auto") == "fp16"
+            device.resolved_precision(name)
+    assert device.resolved_precision("auto") == "fp16"
 
 
 def test_layers_are_compiled_for_one_size_of_batch(gpu, monkeypatch):
-    mlp, sizes = torch.nn.Linear(3, 2), []
+    spec, sizes = FeatureSpec(numerical=3, cardinalities=(4,)), []
+    model = DLRM(spec, ModelConfig(embedding_dim=2, bottom_mlp_sizes=(2,), top_mlp_sizes=(1,)))
 
     def compiled(module, **settings):
         def run(inputs):
@@ -79,12 +91,12 @@ def test_layers_are_compiled_for_one_size_of_batch(gpu, monkeypatch):
         return run
 
     monkeypatch.setattr(torch, "compile", compiled)
-    layers = pick("cuda").compiled(mlp, "graph")
+    parts = pick("cuda")._layers(model, "graph")
     for size in (8, 8, 5, 8):
         inputs = torch.rand(size, 3)
-        assert torch.equal(layers(inputs), mlp(inputs))
+        assert torch.equal(parts.bottom(inputs), model.bottom(inputs))
     assert sizes == [8, 8, 8]
-    assert pick("cuda").compiled(mlp, "eager") is mlp
+    assert pick("cuda")._layers(model, "eager") == model.parts
 
 
 @pytest.mark.parametrize(
@@ -93,4 +105,4 @@ def test_layers_are_compiled_for_one_size_of_batch(gpu, monkeypatch):
 def test_what_a_processor_does_not_have(monkeypatch, name, match):
     monkeypatch.setattr(cpu, "bf16_units", lambda: None)
     with pytest.raises(InputError, match=match):
-        pick("cpu").precision(name)
+        pick("cpu").resolved_precision(name)

@@ -14,12 +14,12 @@ from encoded import random_dataset
 
 from dlrm_lib import benchmark
 from dlrm_lib.__main__ import main
+from dlrm_lib.backends import pick
 from dlrm_lib.benchmark import Latency, benchmark_inference, endless_batches
 from dlrm_lib.config import Config
-from dlrm_lib.devices import pick
 from dlrm_lib.errors import InputError
 from dlrm_lib.model import DLRM
-from dlrm_lib.training import save_checkpoint
+from dlrm_lib.training import build, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +41,16 @@ def clock(monkeypatch):
 class Recorder(torch.nn.Module):
     """A model whose batches take 1, 2, 3 … seconds."""
 
+    parts = None
+
     def __init__(self, clock):
         super().__init__()
         self.clock, self.batches, self.calls = clock, [], itertools.count(1)
 
-    def forward(self, numerical, categorical):
+    def tables(self, categorical):
+        return categorical
+
+    def dense(self, numerical, categorical, parts):
         self.clock.now += next(self.calls)
         self.batches.append((len(numerical), self.training, torch.is_inference_mode_enabled()))
         return numerical.sum(1)
@@ -59,7 +64,7 @@ def test_warmup_and_reading_are_not_in_the_times(dataset, clock):
 
     model = Recorder(clock).train()
     batches = slowly(endless_batches(dataset.test, 64))
-    latency = benchmark_inference(model, batches, steps=100, warmup=7, device=pick("cpu"))
+    latency = benchmark_inference(pick("cpu").inference(model), batches, steps=100, warmup=7)
     seconds = np.arange(8, 108)
     # Percentiles by hand: 100 values in order, so that the q-th lies 0.99 q steps of one second above the first.
     assert (latency.mean, latency.p50, latency.p95, latency.p99) == pytest.approx((57.5, 57.5, 102.05, 106.01))
@@ -82,7 +87,7 @@ def test_the_way_to_the_device_and_the_wait_for_it_are_in_the_times(dataset, clo
 
     model = Recorder(clock)
     model.calls = itertools.repeat(1)
-    latency = benchmark_inference(model, endless_batches(dataset.test, 8), steps=5, warmup=0, device=Slow())
+    latency = benchmark_inference(Slow().inference(model), endless_batches(dataset.test, 8), steps=5, warmup=0)
     assert (latency.mean, latency.p99) == (111.0, 111.0)  # one wait; that before the clock starts is not in it
 
 
@@ -106,16 +111,14 @@ def test_matrix_products_run_in_the_precision_that_is_asked_for(dataset, precisi
     model = DLRM(dataset.spec, Config.from_preset("smoke").model)
     found = []
     model.top[0].register_forward_hook(lambda _module, _inputs, output: found.append(output.dtype))
-    benchmark_inference(
-        model, endless_batches(dataset.test, 8), steps=2, warmup=1, device=pick("cpu"), precision=precision
-    )
+    benchmark_inference(pick("cpu").inference(model, precision), endless_batches(dataset.test, 8), steps=2, warmup=1)
     assert found == [dtype] * 3
 
 
 def test_real_times_add_up(dataset):
     model = DLRM(dataset.spec, Config.from_preset("smoke").model)
     began = time.perf_counter()
-    latency = benchmark_inference(model, endless_batches(dataset.test, 16), steps=50, warmup=2, device=pick("cpu"))
+    latency = benchmark_inference(pick("cpu").inference(model), endless_batches(dataset.test, 16), steps=50, warmup=2)
     assert 0 < latency.mean * 50 < time.perf_counter() - began
     assert latency.p50 <= latency.p95 <= latency.p99
 
@@ -134,7 +137,7 @@ def run(dataset, tmp_path, *flags):
 def test_the_command_measures_each_size(dataset, tmp_path, capsys):
     config = Config.from_preset("smoke", {"top_mlp_sizes": "8,1"})
     path = tmp_path / "model.safetensors"
-    save_checkpoint(path, DLRM(dataset.spec, config.model), config, dataset.manifest, metrics={})
+    save_checkpoint(path, build(config, dataset), metrics={})
     head, *latencies, result = run(dataset, tmp_path, f"--load_checkpoint_path={path}")
     assert (head["what"], head["config"]["model"]["top_mlp_sizes"]) == ("inference_benchmark", [8, 1])
     assert [(one["what"], one["batch_size"], one["steps"]) for one in latencies] == [

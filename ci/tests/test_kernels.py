@@ -5,11 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dlrm_lib.devices import ModelShape, pick
-from dlrm_lib.kernels import compiler, cpu
-from dlrm_lib.kernels.compiler import CannotCompile
-from dlrm_lib.kernels.cpu import CpuKernels
-from dlrm_lib.model.interaction import DotInteraction
+from dlrm_lib import compiler
+from dlrm_lib.backends import pick
+from dlrm_lib.backends.cpu import kernels as cpu
+from dlrm_lib.backends.cpu.kernels import CpuKernels
+from dlrm_lib.compiler import CannotCompile
+from dlrm_lib.config import ModelConfig
+from dlrm_lib.features import FeatureSpec
+from dlrm_lib.model import DLRM
+from dlrm_lib.model.interactions import interaction
 
 
 @pytest.fixture
@@ -26,7 +30,8 @@ def threads():
 def test_interaction_and_its_gradient_equal_autograd_in_float64(dim, columns, has_bottom, self_interaction):
     torch.manual_seed(0)
     vectors = columns + has_bottom
-    torch_ops = DotInteraction(vectors, dim, has_bottom=has_bottom, self_interaction=self_interaction)
+    sizes = {"embedding_dim": dim, "bottom_mlp_sizes": (dim,)}
+    torch_ops = interaction(vectors, has_bottom, ModelConfig(**sizes, self_interaction=self_interaction))
     kernels = CpuKernels(dim, vectors, self_interaction)
     bottom = torch.randn(9, dim, requires_grad=True) if has_bottom else None
     rows = torch.randn(9, columns, dim, requires_grad=True)
@@ -89,7 +94,7 @@ def test_without_a_compiler_training_warns_and_runs_eagerly(compiler, sentence, 
     with pytest.raises(CannotCompile, match=sentence):
         CpuKernels(16, 27, False)
     with pytest.warns(UserWarning, match="runs slower, without compiled kernels"):
-        assert pick("cpu").kernels("auto", ModelShape(16, 27, False, ())) is None
+        assert pick("cpu").kernels(DLRM(FeatureSpec(numerical=1, cardinalities=(3,)), ModelConfig()), "auto") is None
     assert list(tmp_path.rglob("*.so*")) == []
     cpu._compiled.cache_clear()
 

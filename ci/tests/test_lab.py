@@ -11,17 +11,17 @@ from ipywidgets import Widget
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from dlrm_lib.config import TrainingConfig
+from dlrm_lib.config import ModelConfig, TrainingConfig
 from dlrm_lib.lab.explorers.bag import bag
 from dlrm_lib.lab.explorers.frequency_limit import frequency_limit
 from dlrm_lib.lab.explorers.interaction_matrix import interaction_matrix
 from dlrm_lib.lab.explorers.learning_rate import learning_rate
 from dlrm_lib.lab.explorers.loss_scale import loss_scale
-from dlrm_lib.model.interaction import DotInteraction
+from dlrm_lib.model.interactions import interaction
+from dlrm_lib.optim import schedule
 from dlrm_lib.plots import interaction as plots
 from dlrm_lib.plots.preprocessing import limit_cost
 from dlrm_lib.plots.training import schedules
-from dlrm_lib.training import schedule
 
 LIMITS, COVERAGE, ROWS = [1, 3, 15, 200], [1.0, 0.8, 0.5, 0.1], [50_000, 9000, 800, 30]
 
@@ -76,7 +76,8 @@ def test_a_pair_of_vectors_is_shown_as_a_new_figure_would():
 @pytest.mark.parametrize("self_interaction", [False, True])
 def test_the_place_of_a_pair_is_where_the_library_puts_its_product(self_interaction):
     vectors = torch.randn(7, 5, generator=torch.manual_seed(4))
-    output = DotInteraction(7, 5, self_interaction=self_interaction)(vectors[None, 0], vectors[None, 1:])[0]
+    config = ModelConfig(embedding_dim=5, bottom_mlp_sizes=(5,), self_interaction=self_interaction)
+    output = interaction(7, True, config)(vectors[None, 0], vectors[None, 1:])[0]
     for i in range(7):
         for j in range(i + self_interaction):
             at = plots.place_in_input(5, i, j, self_interaction=self_interaction)

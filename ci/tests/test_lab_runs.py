@@ -23,18 +23,18 @@ import torch
 import yaml
 from encoded import random_dataset
 
+from dlrm_lib.backends import pick
+from dlrm_lib.backends.inference import Inference
 from dlrm_lib.commands.command import configuration
 from dlrm_lib.commands.parser import parse_arguments
 from dlrm_lib.config import PRESETS, Config
 from dlrm_lib.dataset import subset
-from dlrm_lib.devices import pick
 from dlrm_lib.errors import InputError
 from dlrm_lib.lab import history, live_run, run
 from dlrm_lib.lab.history import History, command, parameters, table
 from dlrm_lib.lab.live_run import LiveRun
 from dlrm_lib.lab.run import Run, watchable
-from dlrm_lib.model import DLRM
-from dlrm_lib.training import Evaluation, Progress, fit
+from dlrm_lib.training import Evaluation, Progress, build, fit
 
 # Two epochs of 125 steps: a report every 2, so that a pause is seldom at one; ten evaluations of 4 batches.
 CONFIG = Config.from_preset(
@@ -109,37 +109,35 @@ def same_end(paused, whole):
     assert (paused.state, paused.step, paused.failure) == ("finished", whole.step, None)
     assert paused.evaluations == whole.evaluations
     assert paused.results == whole.results
-    for name, tensor in whole.model.state_dict().items():
-        assert torch.equal(tensor, paused.model.state_dict()[name]), name
+    for name, tensor in whole.training.model.state_dict().items():
+        assert torch.equal(tensor, paused.training.model.state_dict()[name]), name
 
 
 # --- Run -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_run_is_what_fit_makes_of_its_configuration(dataset, whole):
-    config, half, device = whole.config, subset(dataset, 0.5), pick("auto")
-    device.seed(config.training.seed)
-    events = list(fit(DLRM(dataset.spec, config.model), half, config.training, device))
+    events = list(fit(build(whole.config, subset(dataset, 0.5))))
     assert [without_times(e) for e in whole.progress] == [without_times(e) for e in events if isinstance(e, Progress)]
     assert whole.evaluations == [e for e in events if isinstance(e, Evaluation)]
     best = max(whole.evaluations, key=lambda e: e.auc)
     assert (whole.results.best, whole.results.last) == (best, whole.evaluations[-1])
     assert (whole.step, whole.steps) == (250, 250)
-    assert whole.device_description == device.description
+    assert whole.device_description == pick("auto").description
     assert len(dataset.train) == 3000, "the caller's data set is as it was"
 
 
 def test_random_rows_are_trained_on_where_they_are_asked_for(dataset):
     asked = {"synthetic_dataset": True, "synthetic_dataset_rows": 400, "synthetic_dataset_table_sizes": (5, 9)}
     done = finished(CONFIG.override(**asked, num_indices_per_lookup=2, num_numerical_features=3), dataset)
-    assert (done.steps, done.model.tables.sizes.tolist()) == (2 * 34, [5, 9])
+    assert (done.steps, done.training.model.tables.sizes.tolist()) == (2 * 34, [5, 9])
 
 
 def test_it_is_told_of_every_event_and_every_change(dataset):
     seen = []
     watched = Run(CONFIG.override(epochs=1), dataset)
     assert (watched.state, watched.step, watched.steps, watched.seconds) == ("new", 0, 125, 0.0)
-    assert (watched.device, watched.model, watched.samples_per_second) == (None, None, None)
+    assert (watched.device_description, watched.training, watched.samples_per_second) == (None, None, None)
     watched.train(told=lambda it: seen.append((it.state, len(it.progress), len(it.evaluations))))
     events = len(watched.progress) + len(watched.evaluations)
     assert seen[0] == ("running", 0, 0)
@@ -238,7 +236,7 @@ def test_abandoned_amid_an_evaluation(dataset):
 
     left.train(abandon=abandon)
     assert (left.state, left.step, left.evaluations) == ("stopped", 25, [])
-    assert left.model.training, "a model is left as it was found"
+    assert left.training.model.training, "a model is left as it was found"
 
 
 def test_interrupted_in_the_callers_thread(dataset):
@@ -370,14 +368,14 @@ def test_paused_then_stopped(dataset):
 
 def test_stopped_amid_an_evaluation(dataset, monkeypatch):
     amid, go = threading.Event(), threading.Event()
-    forward = DLRM.forward
+    forward = Inference.__call__
 
     def slow(self, *inputs):  # only evaluations go through it
         amid.set()
         assert go.wait(30)
         return forward(self, *inputs)
 
-    monkeypatch.setattr(DLRM, "forward", slow)
+    monkeypatch.setattr(Inference, "__call__", slow)
     live = started(FOREVER, dataset)
     assert amid.wait(30)
     live.stop()
@@ -388,14 +386,14 @@ def test_stopped_amid_an_evaluation(dataset, monkeypatch):
 
 def test_a_pause_waits_for_the_evaluation(dataset, monkeypatch):
     amid, go = threading.Event(), threading.Event()
-    forward = DLRM.forward
+    forward = Inference.__call__
 
     def slow(self, *inputs):
         amid.set()
         assert go.wait(30)
         return forward(self, *inputs)
 
-    monkeypatch.setattr(DLRM, "forward", slow)
+    monkeypatch.setattr(Inference, "__call__", slow)
     live = started(FOREVER, dataset)
     assert amid.wait(30)
     live.pause()

@@ -26,8 +26,7 @@ from dlrm_lib.lab.live_run import LiveRun
 from dlrm_lib.lab.run import Run
 from dlrm_lib.lab.search import Search
 from dlrm_lib.lab.search_space import SearchSpace, changed, searchable, value_of
-from dlrm_lib.training import steps_in_all
-from dlrm_lib.training.schedule import learning_rate
+from dlrm_lib.optim import learning_rate
 
 # 60 steps, an evaluation every 6.
 CONFIG = Config.from_preset(
@@ -192,7 +191,8 @@ def test_the_bottom_ends_in_the_embedding_dim(dataset):
 def test_the_schedule_keeps_its_shares_of_a_longer_training(dataset, values, start):
     config = CONFIG.override(decay_start_step=start, lasso_start_step=12)
     found = changed(config, values, dataset.train)
-    times = steps_in_all(dataset.train, found.training) // steps_in_all(dataset.train, config.training)
+    rows = len(dataset.train)
+    times = found.training.steps(rows) // config.training.steps(rows)
     assert times in (4, 5)
     rates = [learning_rate(step, config.training) for step in range(60)]
     assert [learning_rate(times * step + times - 1, found.training) for step in range(60)] == pytest.approx(rates)

@@ -21,11 +21,11 @@ from dlrm_lib.dataset import (
     open_dataset,
     permutation,
     read_ahead,
+    take,
 )
 from dlrm_lib.dataset.encoded import ColumnSplit
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec
-from dlrm_lib.kernels import take
 
 ROWS = 103
 ORDERS = [None, InOrder(), np.random.default_rng(0).permutation(15), ShuffledBatches(5, 1), ShuffledRows(5, 1)]

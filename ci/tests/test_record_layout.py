@@ -10,12 +10,11 @@ import torch
 from encoded import random_dataset
 from encoded_records import CARDINALITIES, random_rows, write_dataset, write_records
 
+from dlrm_lib.backends import pick
 from dlrm_lib.config import Config
 from dlrm_lib.dataset import EncodedDataset, RecordDataset, ShuffledRows, open_dataset
-from dlrm_lib.devices import pick
 from dlrm_lib.errors import InputError
-from dlrm_lib.model import DLRM
-from dlrm_lib.training import fit
+from dlrm_lib.training import build, fit
 
 
 @pytest.fixture
@@ -74,7 +73,7 @@ def test_no_validation_file_is_an_empty_split(folder):
 def test_a_model_trains_on_it(folder):
     dataset = opened(folder)
     config = Config.from_preset("smoke", {"batch_size": 8, "epochs": 1})
-    events = list(fit(DLRM(dataset.spec, config.model), dataset, config.training, pick("cpu")))
+    events = list(fit(build(config, dataset, backend=pick("cpu"))))
     assert events[-1].step == 7
 
 

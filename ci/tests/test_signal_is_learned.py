@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from dlrm_lib import metrics
+from dlrm_lib.backends import pick
 from dlrm_lib.baselines import logistic_regression
 from dlrm_lib.config import Config
-from dlrm_lib.devices import pick
-from dlrm_lib.model import DLRM
-from dlrm_lib.training import fit, predict, sparse
+from dlrm_lib.optim import OPTIMIZERS, Sgd
+from dlrm_lib.training import build, fit, predict
 from dlrm_lib.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -36,12 +36,10 @@ def closed(space):
 
 def scores(dataset, config=CONFIG):
     """Test probabilities of a model trained with this configuration, computed in fp32 whatever it was trained in."""
-    device = pick("cpu")
-    device.seed(config.training.seed)
-    model = DLRM(dataset.spec, config.model)
-    for _ in fit(model, dataset, config.training, device):
+    training = build(config, dataset, backend=pick("cpu"))
+    for _ in fit(training):
         pass
-    return predict(model, dataset.test, batch_size=8192, device=device)
+    return predict(training.backend.inference(training.model), dataset.test, batch_size=8192)
 
 
 def test_a_dlrm_closes_most_of_the_gap(space, closed):
@@ -50,8 +48,8 @@ def test_a_dlrm_closes_most_of_the_gap(space, closed):
 
 
 def test_frozen_embeddings_do_not(space, closed, monkeypatch):
-    frozen = type("Frozen", (sparse.Sgd,), {"update": lambda *_: None})
-    monkeypatch.setitem(sparse.SPARSE_OPTIMIZERS, CONFIG.training.optimizer, frozen)
+    frozen = type("Frozen", (Sgd,), {"update_distinct_rows": lambda *_: None})
+    monkeypatch.setitem(OPTIMIZERS, CONFIG.training.optimizer, frozen)
     assert closed(scores(space.encoded())) < 0
 
 

@@ -213,7 +213,7 @@ def _kept(name: str, record: dict[str, Any]) -> KeptRun:
     metrics = dict(record["metrics"])
     sections = dict(record["config"])
     preset = sections.pop("preset")
-    config = Config.stored(preset, {name: value for s in sections.values() for name, value in s.items()})
+    config = Config.without_idle(preset, {name: value for s in sections.values() for name, value in s.items()})
     return KeptRun(
         name=name,
         config=config,

@@ -111,7 +111,8 @@ def changed(config: Config, values: Mapping[str, Any], train: Split) -> Config:
     else:
         start = follow["decay_start_step"] = max(start, warmup) if decay != 0 else start
     follow["decay_steps"] = decay and max(1, end - start)  # 0 and none stay what they are
-    return config.override(**{**follow, **values})
+    kept = {f.name: getattr(getattr(config, section), f.name) for section, f in fields()}
+    return Config.without_idle(config.preset, {**kept, **follow, **values})
 
 
 def value_of(config: Config, name: str) -> Any:

@@ -233,7 +233,7 @@ def _refuse_change(path: Path, then: Any, now: Any, asked: Any = None) -> None:
 
 def _config(path: Path, about: dict[str, Any]) -> Config:
     try:
-        return Config.stored(about["preset"], {**about["model"], **about["training"]})
+        return Config.without_idle(about["preset"], {**about["model"], **about["training"]})
     except InputError as error:
         raise InputError(
             f"{path} was trained with a configuration that this version does not know.",

@@ -11,7 +11,7 @@ from dlrm_lib.config import TrainingConfig
 from dlrm_lib.errors import InputError
 from dlrm_lib.lab.explorers.picture import explorer
 from dlrm_lib.plots.training import schedules
-from dlrm_lib.training import schedule
+from dlrm_lib.optim import schedule
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
