@@ -152,7 +152,7 @@ def _programs(sources: Sources) -> Iterator[str]:
     yield from _table("|".join(["times plain PyTorch", *(f"{PROGRAMS[who]}:" for who in others)]), rows)
     sizes = {name: record.config["models"][key]["batch_size"] for key, name in STEP_MODELS.items()}
     batches = ", ".join(f"{size:,} ({name})" for name, size in sizes.items())
-    yield f"Whole steps, in turns. Plain is `nn.Embedding` with sparse gradients. Rows per batch: {batches}."
+    yield f"Whole steps, in turns. Plain is `nn.Embedding` with sparse gradients. Samples per batch: {batches}."
     yield from _origin(record)
 
 
@@ -192,7 +192,7 @@ def _latency(sources: Sources) -> Iterator[str]:
             if of["precision"] == "fp32" and of["batch_size"] in (1, 64, 4096):
                 times = (f"{of[name]:.2f} ms" for name in ("p50_ms", "p99_ms"))
                 rows.append((model, f"{of['batch_size']:,}", *times, f"{of['samples_per_second']:,.0f}"))
-    yield from _table("answering, fp32|rows per batch:|p50:|p99:|rows/s:", rows)
+    yield from _table("answering, fp32|samples per batch:|p50:|p99:|samples/s:", rows)
     yield from _origin(record)
 
 
