@@ -1,1 +1,1 @@
-"""Draws the committed figures and writes the README's results, both from records. ``./ci/figures`` is its command."""
+"""Draws the committed figures and writes the results' pages, both from records. ``./ci/figures`` is its command."""

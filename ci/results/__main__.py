@@ -1,4 +1,4 @@
-"""``./ci/figures``: draws the committed figures and writes the README's results section, all from the records."""
+"""``./ci/figures``: draws the figures, and writes docs/results.md and the README's digest of it, from the records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dlrm_lib.errors import InputError
 from dlrm_lib.files import write_text
 from dlrm_lib.plots import save
 from results.pictures import drawn
-from results.section import replaced, section
+from results.section import digest, replaced, section
 from results.sources import Sources
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,31 +23,33 @@ def main(arguments: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
     """Draws and writes; with ``--check`` only says what is stale, and returns 1 if anything is.
 
     Raises:
-        InputError: a record is broken, or the README has no place for the section.
+        InputError: a record is broken, or a page has no place for its section.
     """
     parser = argparse.ArgumentParser(prog="./ci/figures", description=__doc__.replace("``", ""))
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a file is stale")
     check = parser.parse_args(arguments).check
-    sources, readme = Sources.read(root), root / "README.md"
-    text = readme.read_text(encoding="utf-8")
+    sources = Sources.read(root)
+    sections = {"README.md": digest(sources), "docs/results.md": section(sources)}
+    pages = {name: (root / name).read_text(encoding="utf-8") for name in sections}
     try:
-        new = replaced(text, section(sources))
+        new = {name: replaced(text, sections[name], name) for name, text in pages.items()}
     except ValueError as error:
         raise InputError(f"{error}.", remedy="Put both marks where the section belongs.") from None
     with tempfile.TemporaryDirectory() as folder:
         for name, figure in drawn(sources).items():
             save(figure, Path(folder) / name)
         fresh = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-        stale = sorted(stale_files(fresh, root / "figures")) + (["README.md"] if new != text else [])
+        stale = sorted(stale_files(fresh, root / "figures")) + [name for name in pages if new[name] != pages[name]]
         if check:
-            print("\n".join(f"stale: {name}" for name in stale) or "Figures and README are those of the records.")
+            print("\n".join(f"stale: {name}" for name in stale) or "Figures and pages are those of the records.")
             return int(bool(stale))
         for name in fresh:
             shutil.copyfile(Path(folder) / name, root / "figures" / name)
     for path in (root / "figures").glob("*.*"):
         if path.name not in fresh:
             path.unlink()
-    write_text(readme, new)
+    for name, text in new.items():
+        write_text(root / name, text)
     print("\n".join(f"new: {name}" for name in stale) or "Nothing had changed.")
     return 0
 

@@ -1,10 +1,10 @@
-"""The results section of the README, written from the records: no number in it is typed by hand."""
+"""The results, whole in docs/results.md and in short in the README, from the records: no number is typed by hand."""
 
 from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dlrm_lib.full_scale import CLICK_LOGS, Rates, recipe
 from dlrm_lib.records import Record
@@ -13,11 +13,12 @@ from results.sources import BOUND, ENCODERS, MODELS, PROGRAMS, STEP_MODELS, Sour
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 _CARDS = {"an NVIDIA GPU": "gpu_", "an Intel Gaudi": "hpu_"}  # what the names of their records begin with
-_ABOVE = "ladder"  # the figure at the top of the README, which the section does not show again
+_ABOVE = "ladder"  # the figure at the top of the README, which the results do not show again
+_DOCS = re.compile(r'(="|\]\()figures/')  # where a link to a figure begins
 
 
 def section(sources: Sources) -> str:
-    """All of it, between the two marks, in Markdown. A part whose records are missing is named as not measured."""
+    """The results page: all of it between the two marks, in Markdown for a page in docs/."""
     parts = {
         _quality: ("ladder",),
         _seeds: ("stability",),
@@ -28,6 +29,35 @@ def section(sources: Sources) -> str:
         _preprocessing: ("preprocess", "preprocess_scaling"),
         _whole_logs: ("preprocess_scaling", "throughput", "inference"),
     }
+    lines, absent = _measured(sources, parts)
+    return _DOCS.sub(r"\1../figures/", _between_marks([*lines, *_others(sources, lines), *absent]))
+
+
+def digest(sources: Sources) -> str:
+    """The README's results, between the two marks, in Markdown: how good, and the two figures of speed."""
+    parts = {_ladder: ("ladder",), _step_speed: ("train_cpu",), _encoding: ("preprocess",)}
+    lines, absent = _measured(sources, parts)
+    return _between_marks([*lines, *absent])
+
+
+def replaced(page: str, new: str, name: str) -> str:
+    """The page with that section in the place of the one it has.
+
+    Raises:
+        ValueError: it does not have one.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END + "\n")
+    if not begin or not end:
+        raise ValueError(f"{name} lacks {BEGIN} or {END}")
+    return before + new + after
+
+
+_Part = Callable[[Sources], Iterator[str]]
+
+
+def _measured(sources: Sources, parts: Mapping[_Part, Sequence[str]]) -> tuple[list[str], list[str]]:
+    """The lines of the parts whose records are there, and a last one that names what was not measured."""
     lines, absent = [], []
     for part, needed in parts.items():
         missing = [name for name in needed if name not in sources.records]
@@ -36,29 +66,34 @@ def section(sources: Sources) -> str:
         absent += [name.replace("_", " ") for name in missing]
     cards = [card for card, name in _CARDS.items() if not any(record.startswith(name) for record in sources.records)]
     absent = [*dict.fromkeys(absent), *([f"anything on {' or '.join(cards)}"] if cards else [])]
-    lines += _others(sources, lines)
-    if absent:
-        lines.append(f"**Not measured yet**: {', '.join(absent)}.")
+    return lines, [f"**Not measured yet**: {', '.join(absent)}."] if absent else []
+
+
+def _between_marks(lines: Sequence[str]) -> str:
     return re.sub("\n{3,}", "\n\n", "\n".join([BEGIN, *lines, END])) + "\n"
 
 
-def replaced(readme: str, new: str) -> str:
-    """The README with that section in the place of the one it has.
+def _step_speed(sources: Sources) -> Iterator[str]:
+    yield from _picture("step_speed")
+    yield "Whole training steps ([the numbers, and what else was timed](docs/results.md#training-speed))."
+    yield from _origin(sources.records["train_cpu"])
 
-    Raises:
-        ValueError: it does not have one.
-    """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END + "\n")
-    if not begin or not end:
-        raise ValueError(f"README.md lacks {BEGIN} or {END}")
-    return before + new + after
+
+def _encoding(sources: Sources) -> Iterator[str]:
+    yield from _picture("preprocessing")
+    yield "From text to encoded files ([the numbers](docs/results.md#preprocessing))."
+    yield from _origin(sources.records["preprocess"])
 
 
 def _quality(sources: Sources) -> Iterator[str]:
+    yield from _heading("How good")
+    yield from _ladder(sources)
+
+
+def _ladder(sources: Sources) -> Iterator[str]:
     record, levels = sources.records["ladder"], sources.ladder()
     found, ceiling = record.metrics, record.metrics["ceiling"]
-    yield from _heading("How good")
+    yield ""
     low, high = found["interval"]
     losses = {"guessing": found["test"]["base_log_loss"], "DLRM": found["test"]["log_loss"]}
     losses |= {f"ceiling, {kind} rows": ceiling["test"][kind]["log_loss"] for kind in ("encoded", "raw")}
@@ -117,7 +152,7 @@ def _programs(sources: Sources) -> Iterator[str]:
     yield from _table("|".join(["times plain PyTorch", *(f"{PROGRAMS[who]}:" for who in others)]), rows)
     sizes = {name: record.config["models"][key]["batch_size"] for key, name in STEP_MODELS.items()}
     batches = ", ".join(f"{size:,} ({name})" for name, size in sizes.items())
-    yield f"Whole steps, in turns. Plain is `nn.Embedding` with sparse gradients. Rows per batch: {batches}."
+    yield f"Whole steps, in turns. Plain is `nn.Embedding` with sparse gradients. Samples per batch: {batches}."
     yield from _origin(record)
 
 
@@ -157,7 +192,7 @@ def _latency(sources: Sources) -> Iterator[str]:
             if of["precision"] == "fp32" and of["batch_size"] in (1, 64, 4096):
                 times = (f"{of[name]:.2f} ms" for name in ("p50_ms", "p99_ms"))
                 rows.append((model, f"{of['batch_size']:,}", *times, f"{of['samples_per_second']:,.0f}"))
-    yield from _table("answering, fp32|rows per batch:|p50:|p99:|rows/s:", rows)
+    yield from _table("answering, fp32|samples per batch:|p50:|p99:|samples/s:", rows)
     yield from _origin(record)
 
 
@@ -224,7 +259,7 @@ def _by_model(record: Record) -> list[tuple[str, list[Mapping]]]:
 
 
 def _heading(text: str) -> Iterator[str]:
-    yield from ("", f"### {text}", "")
+    yield from ("", f"## {text}", "")
 
 
 def _picture(name: str) -> Iterator[str]:

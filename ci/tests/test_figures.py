@@ -1,11 +1,13 @@
-"""The committed figures and the README's results are those of the records, and ``./ci/figures`` says when not."""
+"""The committed figures and the pages of results are those of the records, and ``./ci/figures`` says when not."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,15 +20,29 @@ from sample_records import write_records
 from dlrm_lib.errors import InputError
 
 ENDINGS = ("-dark.svg", ".png", ".svg")
+ALL = dict(PICTURES)
+SHOWN = ("preprocessing", "seeds", "step_speed", "throughput")  # in the section
+PAGES = ("README.md", "docs/results.md")
 
 
 @pytest.fixture(scope="module")
-def drawn(checkout, tmp_path_factory) -> Path:
-    """A checkout of README, published results and made-up records, whose figures are drawn."""
+def few() -> Iterator[None]:
+    """Pictures take seconds: the section's alone are drawn, which is enough to tell stale ones from others."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ALL.keys() - set(SHOWN):
+            patch.delitem(PICTURES, name)
+        yield
+
+
+@pytest.fixture(scope="module")
+def drawn(checkout, tmp_path_factory, few) -> Path:
+    """A checkout of the two pages, published results and made-up records, whose figures are drawn."""
     root = tmp_path_factory.mktemp("drawn")
     (root / "data").mkdir()
     shutil.copyfile(checkout / "data" / "published_results.csv", root / "data" / "published_results.csv")
-    (root / "README.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    (root / "docs").mkdir()
+    for page in PAGES:
+        (root / page).write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
     write_records(checkout, root / "figures" / "records")
     assert main([], root=root) == 0
     return root
@@ -51,19 +67,30 @@ def test_what_is_committed_is_what_the_records_say(checkout):
     assert (done.returncode, done.stderr) == (0, ""), f"{done.stdout}Run ./ci/figures."
 
 
-def test_every_figure_is_in_the_readme_and_every_record_can_be_read(checkout):
-    readme = (checkout / "README.md").read_text(encoding="utf-8")
-    assert [name for name in PICTURES if f"figures/{name}.svg" not in readme] == []
-    names = {f"{name}{ending}" for name in PICTURES for ending in ENDINGS}
+def test_every_figure_is_shown_and_every_record_can_be_read(checkout):
+    readme, results = ((checkout / page).read_text(encoding="utf-8") for page in PAGES)
+    assert '="figures/ladder.svg"' in readme
+    shown = set(re.findall(r"""["(]\.\./figures/(\w+)\.svg[")]""", results))
+    assert shown | {"ladder"} == ALL.keys()
+    names = {f"{name}{ending}" for name in ALL for ending in ENDINGS}
     assert {path.name for path in (checkout / "figures").glob("*.*")} == names
-    assert {picture.record for picture in PICTURES.values()} <= Sources.read(checkout).records.keys()
+    assert {picture.record for picture in ALL.values()} <= Sources.read(checkout).records.keys()
 
 
-def test_the_section_alone_is_replaced(drawn):
-    readme = (drawn / "README.md").read_text(encoding="utf-8")
-    assert readme.startswith(f"before\n{BEGIN}\n")
-    assert readme.endswith(f"{END}\nafter\n")
-    assert "old" not in readme.splitlines()
+@pytest.mark.parametrize("page", PAGES)
+def test_the_section_alone_is_replaced(page, drawn):
+    text = (drawn / page).read_text(encoding="utf-8")
+    assert text.startswith(f"before\n{BEGIN}\n")
+    assert text.endswith(f"{END}\nafter\n")
+    assert "old" not in text.splitlines()
+
+
+def test_the_readme_has_in_short_what_the_results_have(drawn):
+    digest, results = ((drawn / page).read_text(encoding="utf-8") for page in PAGES)
+    numbers = re.findall(r"^\|.*0\.\d{4}.*\|$", digest, re.MULTILINE)
+    assert len(numbers) == 6  # the ladder
+    assert [row for row in numbers if row not in results] == []
+    assert all(f"figures/{name}.svg" in digest for name in ("step_speed", "preprocessing"))
 
 
 def test_another_number_makes_what_shows_it_stale(checkout_copy, capsys):
@@ -79,10 +106,9 @@ def test_another_number_makes_what_shows_it_stale(checkout_copy, capsys):
     capsys.readouterr()
     assert main(["--check"], root=checkout_copy) == 1
     names = [f"{name}{ending}" for name in ("preprocessing", "seeds", "throughput") for ending in ENDINGS]
-    assert capsys.readouterr().out == "".join(f"stale: {name}\n" for name in [*names, "README.md"])
+    assert capsys.readouterr().out == "".join(f"stale: {name}\n" for name in [*names, "docs/results.md"])
     assert main([], root=checkout_copy) == 0
-    readme = (checkout_copy / "README.md").read_text(encoding="utf-8")
-    assert "| Polars | 1.0 |" in readme
+    assert "| Polars | 1.0 |" in (checkout_copy / "docs" / "results.md").read_text(encoding="utf-8")
     assert main([], root=checkout_copy) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "Nothing had changed."
 
@@ -94,9 +120,10 @@ def test_a_figure_that_was_edited_or_belongs_to_nothing_is_stale(checkout_copy, 
     assert capsys.readouterr().out.splitlines()[-2:] == ["stale: mine.svg", "stale: seeds.png"]
 
 
-def test_a_broken_record_and_a_readme_without_a_place_are_named(checkout_copy):
-    (checkout_copy / "README.md").write_text("no marks", encoding="utf-8")
-    with pytest.raises(InputError, match="results: begin"):
+@pytest.mark.parametrize("page", PAGES)
+def test_a_broken_record_and_a_page_without_a_place_are_named(page, checkout_copy):
+    (checkout_copy / page).write_text("no marks", encoding="utf-8")
+    with pytest.raises(InputError, match=f"{page} lacks <!-- results: begin"):
         main([], root=checkout_copy)
     (checkout_copy / "figures" / "records" / "cost.json").write_text("{}", encoding="utf-8")
     with pytest.raises(InputError, match=r"cost\.json lacks"):
@@ -104,16 +131,18 @@ def test_a_broken_record_and_a_readme_without_a_place_are_named(checkout_copy):
 
 
 def test_what_was_not_measured_is_said(checkout_copy):
-    readme = checkout_copy / "README.md"
-    assert "**Not measured yet**: anything on an NVIDIA GPU or an Intel Gaudi." in readme.read_text(encoding="utf-8")
+    pages = [checkout_copy / page for page in PAGES]
+    for page in pages:
+        assert "**Not measured yet**: anything on an NVIDIA GPU or an Intel Gaudi." in page.read_text(encoding="utf-8")
     records = checkout_copy / "figures" / "records"
     shutil.copyfile(records / "cost.json", records / "gpu_speed.json")
     main([], root=checkout_copy)
-    assert "anything on an Intel Gaudi." in readme.read_text(encoding="utf-8")
+    for page in pages:
+        assert "anything on an Intel Gaudi." in page.read_text(encoding="utf-8")
 
 
 def test_numbers_in_the_section_are_those_of_the_records(drawn):
-    text = (drawn / "README.md").read_text(encoding="utf-8")
+    text = (drawn / "docs" / "results.md").read_text(encoding="utf-8")
     metrics = Sources.read(drawn).records["throughput"].metrics["models"]["nvidia"]
     best = max(p["samples_per_second"]["median"] for p in metrics if p["precision"] == "fp32")
     assert f"| NVIDIA's of 2020 | fp32 | 32,768 | **{best:,.0f}** |" in text

@@ -88,6 +88,14 @@ def test_every_flag_of_nvidia_is_there_with_its_default(command, capsys, monkeyp
     assert shown.keys() == NVIDIA.keys() | ours
 
 
+def test_the_page_for_who_comes_from_nvidia_lists_them_all_and_the_other_defaults(checkout):
+    text = (checkout / "docs" / "nvidia.md").read_text(encoding="utf-8")
+    flags, defaults = re.findall(r"^\|.*flags? \|.*\n\|[-|]+\|\n((?:\|.*\|\n)+)", text, re.MULTILINE)
+    assert sorted(re.findall(r"`--(\w+)`", flags)) == sorted(NVIDIA)
+    rows = [[cell.strip(" `") for cell in line.strip("|").split(" | ")] for line in defaults.splitlines()]
+    assert {flag.removeprefix("--"): there for flag, there, _ in rows} == {flag: NVIDIA[flag] for flag in DIFFERENT}
+
+
 def test_help_shows_the_numbers_of_the_preset_on_the_same_line(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")
     laptop = Config.from_preset("laptop").training

@@ -1,4 +1,4 @@
-"""The README's table for people who come from Habana's DLRM: nothing is left out, and what it names is there.
+"""The table of docs/gaudi.md for people who come from Habana's DLRM: nothing is left out, and what it names is there.
 
 ``habana_flags.json`` records the names that the argument parsers of its two scripts take.
 """
@@ -41,8 +41,8 @@ PUBLISHED = {
 
 
 def rows(checkout, head):
-    """The cells of the README's table with this head: what is there, and what is here."""
-    text = (checkout / "README.md").read_text(encoding="utf-8")
+    """The cells of the page's table with this head: what is there, and what is here."""
+    text = (checkout / "docs" / "gaudi.md").read_text(encoding="utf-8")
     table = re.search(rf"^\| {head} \| here \|\n\|---\|---\|\n((?:\|.*\|\n)+)", text, re.MULTILINE)[1]
     return [tuple(cell.strip() for cell in line.strip("|").split(" | ")) for line in table.splitlines()]
 
@@ -126,7 +126,7 @@ def test_what_is_beside_the_flags_is_told_too(checkout):
 
 
 def demos(checkout):
-    text = (checkout / "README.md").read_text(encoding="utf-8")
+    text = (checkout / "docs" / "gaudi.md").read_text(encoding="utf-8")
     return [shlex.split(line)[3:] for line in re.findall(r"^python -m dlrm_lib train .*--device hpu.*$", text, re.M)]
 
 

@@ -105,7 +105,7 @@ def scores(label: np.ndarray, probability: np.ndarray) -> Figure:
 
 
 def roc(label: np.ndarray, scores: Mapping[str, np.ndarray], auc: Callable) -> Figure:
-    """One ROC curve per named score of the same rows; ``auc`` gives each curve's area, None where there is none."""
+    """One ROC curve per named score of the same rows; ``auc`` gives each score's AUC, None where there is none."""
     figure, ax = axes(
         "Every threshold at once: the ROC curve", "non-clicks let through", "clicks found", size=(5.2, 4.6)
     )
