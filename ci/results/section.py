@@ -100,7 +100,7 @@ def _ladder(sources: Sources) -> Iterator[str]:
     rows = [
         (
             _bold(name, name == "DLRM"),
-            _bold(f"{auc:.4f}", name == "DLRM"),
+            "not measured yet" if auc is None else _bold(f"{auc:.4f}", name == "DLRM"),
             f"{low:.4f} to {high:.4f}" if name == "DLRM" else "",
             f"{losses[name]:.4f}" if name in losses else "",
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from results.__main__ import main
 from results.pictures import PICTURES
-from results.section import BEGIN, END
+from results.section import BEGIN, END, section
 from results.sources import Sources
 from sample_records import write_records
 
@@ -139,6 +139,14 @@ def test_what_was_not_measured_is_said(checkout_copy):
     main([], root=checkout_copy)
     for page in pages:
         assert "anything on an Intel Gaudi." in page.read_text(encoding="utf-8")
+
+
+def test_a_rung_that_the_record_of_the_ladder_lacks_is_named_in_the_table(checkout_copy):
+    record = checkout_copy / "figures" / "records" / "ladder.json"
+    for found, said in ({"DLRM_with_dcn_auc": 0.76543}, "0.7654"), ({}, "not measured yet"):
+        change(record, lambda metrics: metrics.pop("DLRM_with_dcn_auc", None))
+        change(record, lambda metrics, found=found: metrics.update(found))
+        assert f"| DLRM with dcn | {said} |" in section(Sources.read(checkout_copy))
 
 
 def test_numbers_in_the_section_are_those_of_the_records(drawn):

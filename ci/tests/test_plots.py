@@ -11,6 +11,7 @@ import pytest
 from dlrm_lib import metrics
 from dlrm_lib.config import ModelConfig
 from dlrm_lib.features import FeatureSpec
+from dlrm_lib.model import blueprint
 from dlrm_lib.plots import axes, network, panels, preprocessing, save, training
 from dlrm_lib.preprocess.stages import Stage
 
@@ -103,7 +104,7 @@ def test_numericals_leave_out_missing_values():
 def test_blocks_name_the_sizes_of_what_they_are_given():
     spec = FeatureSpec(numerical=5, cardinalities=(30, 1000))
     config = ModelConfig(embedding_dim=4, bottom_mlp_sizes=(8, 4), top_mlp_sizes=(6, 1))
-    (ax,) = network.blocks(spec, config, 8).axes
+    (ax,) = network.blocks(blueprint(spec, config)).axes
     texts = {text.get_text() for text in ax.texts}
     assert {"N = 5", "M = 2", "F = M + 1 = 3", "5 → 8 → 4", "1,030 rows, D = 4", "8 → 6 → 1"} <= texts
     assert {"[B, N]", "[B, M]", "[B, D]", "[B, M, D]", "[B, W]"} <= texts

@@ -100,6 +100,12 @@ def test_notebooks_in_git_are_stripped_and_follow_the_convention(checkout):
     assert [plan.read(path).name for path in paths] == [path.stem for path in paths]
 
 
+def test_each_notebook_prepares_the_process_once(checkout):
+    for path in plan.discover(checkout / "notebooks"):
+        lines = [line for cell in nbformat.read(path, as_version=4).cells for line in cell.source.splitlines()]
+        assert [line.partition("  #")[0] for line in lines].count("prepare(config)") == 1, path.name
+
+
 @pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]])
 def test_style(checkout, arguments):
     command = [sys.executable, "-m", "ruff", arguments[0], "--no-cache", *arguments[1:], "."]

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from dlrm_lib.config import ModelConfig
 from dlrm_lib.exercises.mechanism import Exercise, compare
 from dlrm_lib.model.embedding import EmbeddingTables
-from dlrm_lib.model.interaction import DotInteraction
+from dlrm_lib.model.interactions.dot import DotInteraction
 from dlrm_lib.optim import OPTIMIZERS
 
 # 3.1
@@ -62,10 +63,16 @@ def dot_interaction(bottom: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     return torch.cat([bottom, products[:, row, column], padding], dim=1)
 
 
+def _expected(bottom: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    dim = bottom.shape[1]
+    config = ModelConfig(embedding_dim=dim, bottom_mlp_sizes=(dim,))
+    return DotInteraction(1 + rows.shape[1], True, config)(bottom, rows)
+
+
 def _width(answer: Callable) -> str | None:
     batch, columns, dim = 3, 26, 16
     bottom, rows = _random(batch, dim, seed=1), _random(batch, columns, dim, seed=2)
-    expected = DotInteraction(columns + 1, dim)(bottom, rows)
+    expected = _expected(bottom, rows)
     got = answer(bottom, rows)
     vectors = columns + 1
     pairs = vectors * (vectors - 1) // 2
@@ -92,7 +99,7 @@ def _order(answer: Callable) -> str | None:
     # Two rows: the second has every vector of the first twice as long, so its products are four times as large.
     bottom, rows = torch.tensor([[1.0, 2.0]]), torch.tensor([[[3.0, 1.0], [1.0, 3.0], [5.0, 2.0]]])
     bottom, rows = torch.cat([bottom, 2 * bottom]), torch.cat([rows, 2 * rows])
-    expected = DotInteraction(4, 2)(bottom, rows)
+    expected = _expected(bottom, rows)
     got = answer(bottom, rows)
     if isinstance(got, torch.Tensor) and got.shape == expected.shape and not torch.allclose(got, expected):
         if torch.allclose(got, expected.roll(1, dims=1)):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from dlrm_lib.config import ModelConfig
-from dlrm_lib.features import FeatureSpec
-from dlrm_lib.model.cost import bottom_width
+from dlrm_lib.model.cost import linear_layers
 from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, SKY, axes, label_bars, panels
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dlrm_lib.model import DLRM
 
 # Each block: left edge, bottom, width and colour; all are _BLOCK_HEIGHT high, in a field of 100 by 31.
 _BLOCKS = {
@@ -34,29 +38,26 @@ _ARROWS = {
 }
 
 
-def blocks(spec: FeatureSpec, config: ModelConfig, width: int) -> Figure:
+def blocks(model: DLRM) -> Figure:
     """The network as boxes and arrows, with the shape of what flows between them.
 
-    B rows of the log have N numbers and M ids each; they become F vectors of length D, and those W columns.
-
-    Args:
-        spec: The columns.
-        config: The layer sizes.
-        width: W, the length of the interaction's output.
+    B rows of the log have N numbers and M ids each; they become F vectors of length D, and those W columns. The model
+    has numbers, and may be a blueprint.
     """
     figure, (ax,) = panels(["DLRM: two kinds of input become vectors of one length, which meet"], size=(10, 3.3))
-    columns, dim = len(spec.cardinalities), config.embedding_dim
+    columns, (rows, dim) = len(model.spec.cardinalities), model.tables.weight.shape
 
-    def sizes(layers: Sequence[int]) -> str:
-        return " → ".join(map(str, layers))
+    def sizes(mlp: nn.Module) -> str:
+        layers = linear_layers(mlp)
+        return " → ".join(str(size) for size in [*(layer.in_features for layer in layers), layers[-1].out_features])
 
     details = {
-        "numbers": f"N = {spec.numerical}",
+        "numbers": f"N = {model.spec.numerical}",
         "ids": f"M = {columns}",
-        "bottom MLP": sizes((bottom_width(spec, config), *config.bottom_mlp_sizes)),
-        "tables": f"{sum(spec.cardinalities):,} rows, D = {dim}",
+        "bottom MLP": sizes(model.bottom),
+        "tables": f"{rows:,} rows, D = {dim}",
         "interaction": f"F = M + 1 = {columns + 1}",
-        "top MLP": sizes((width, *config.top_mlp_sizes)),
+        "top MLP": sizes(model.top),
     }
     flows = ("[B, N]", (0, 6)), ("[B, M]", (0, 6)), ("[B, D]", (18, 5)), ("[B, M, D]", (25, -11)), ("[B, W]", (0, 6))
     _draw_blocks(ax)

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from dlrm_lib.config import TrainingConfig
 from dlrm_lib.errors import InputError
 from dlrm_lib.lab.explorers.picture import explorer
-from dlrm_lib.plots.training import schedules
 from dlrm_lib.optim import schedule
+from dlrm_lib.plots.training import schedules
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
