@@ -147,7 +147,7 @@ def model_of_lazy_mode(notebook):
 def test_marks_in_their_places_make_two_programs_and_others_more_or_longer_ones(model_of_lazy_mode):
     names = model_of_lazy_mode
     runs = {
-        name: names["graphs"](names["CoalescedStep"], names["StandIn"](marks), loss_every=4)
+        name: names["graphs"](names["StandIn"], names["StandIn"](marks), loss_every=4)
         for name, marks in {"all": lambda call: True, "none": lambda call: False, "third": lambda c: c % 3 == 0}.items()
     }
     compiled = {name: [operators for operators, new in run if new] for name, run in runs.items()}
@@ -161,7 +161,7 @@ def test_marks_in_their_places_make_two_programs_and_others_more_or_longer_ones(
 
 def test_the_usual_step_is_a_new_program_nearly_every_time(model_of_lazy_mode):
     names = model_of_lazy_mode
-    run = names["graphs"](names["TrainStep"], names["StandIn"]())
+    run = names["graphs"](names["Cpu"], names["StandIn"]())
     assert len(run) == 10
     assert sum(new for _, new in run) >= 8
 
@@ -180,9 +180,9 @@ def test_the_recorder_and_the_exercise_count_alike(model_of_lazy_mode):
 def test_the_environment_comes_before_torch(notebook):
     cells = [cell for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     sources = ["".join(cell["source"]) for cell in cells]
-    prepared = next(i for i, source in enumerate(sources) if "gaudi_environment.prepare(" in source)
+    prepared = next(i for i, source in enumerate(sources) if "environment.prepare(" in source)
     imports = [line for source in sources[: prepared + 1] for line in source.splitlines() if "import " in line]
-    assert imports == ["from dlrm_lib import gaudi_environment"]
+    assert imports == ["from dlrm_lib.backends.gaudi import environment"]
 
 
 def test_every_flag_of_today_is_there(notebook):
