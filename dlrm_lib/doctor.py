@@ -44,7 +44,7 @@ def examine(folder: Path = Path()) -> list[Finding]:
     """Looks at the interpreter, the processor, memory, the disk that holds ``folder``, packages, Java, accelerators."""
     machine = hardware()
     free = shutil.disk_usage(folder).free / _GIB
-    memory = machine["memory_gib"]
+    memory, there = machine["memory_gib"], gaudi.is_available()
     return [
         Finding(
             name="Python",
@@ -87,8 +87,8 @@ def examine(folder: Path = Path()) -> list[Finding]:
         ),
         Finding(
             name="Intel Gaudi",
-            fine=gaudi.is_available(),
-            found="can be used" if gaudi.is_available() else "no card" if plugin_is_installed() else "none",
+            fine=there,
+            found="can be used" if there else "plugin without a card" if plugin_is_installed() else "none",
             needed=False,
             remedy="Not needed: everything here runs on the processor.",
         ),

@@ -20,10 +20,10 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from dlrm_lib.kernels.gpu import GpuKernels
+from dlrm_lib.backends.backend import PRECISIONS
+from dlrm_lib.backends.cuda.kernels import GpuKernels
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 POINTERS = {
     torch.float32: "*fp32",
     torch.bfloat16: "*bf16",
@@ -77,7 +77,7 @@ def launches(precision: str, batch: int = 65536, dim: int = 128) -> list[dict]:
         found.append(compile_launch(kernel, *args, **settings))
 
     JITFunction.run = run
-    empty = {"device": "meta", "dtype": DTYPES[precision], "requires_grad": True}
+    empty = {"device": "meta", "dtype": PRECISIONS[precision], "requires_grad": True}
     ids = torch.empty(batch, len(SIZES), dtype=torch.int32, device="meta")
     weight, number = torch.empty(sum(SIZES), dim, device="meta"), torch.empty(1, device="meta")
     for deterministic in (False, True):
@@ -85,7 +85,7 @@ def launches(precision: str, batch: int = 65536, dim: int = 128) -> list[dict]:
         kernels = GpuKernels(SIZES, device="meta", **settings)
         rows, bottom = torch.empty(batch, len(SIZES), dim, **empty), torch.empty(batch, dim, **empty)
         if not deterministic:
-            kernels.gather(weight, ids, DTYPES[precision])
+            kernels.gather(weight, ids, PRECISIONS[precision])
             out = kernels.interact(bottom, rows, dim + 27 * 26 // 2 + 1, overflow=number)
             out.backward(torch.empty_like(out))
         kernels.add_rows(weight, ids, rows.detach(), number, number)

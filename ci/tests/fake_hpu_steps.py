@@ -16,11 +16,10 @@ from test_coalesced import BAGS, MODEL, Log, bags
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from dlrm_lib.backends.gaudi.backend import Hpu
+from dlrm_lib.backends.gaudi.coalesce import coalesce
 from dlrm_lib.config import TrainingConfig
-from dlrm_lib.dataset.coalesce import coalesce
-from dlrm_lib.devices import Hpu
 from dlrm_lib.model import DLRM
-from dlrm_lib.training import train_step
 
 
 def fake_device(execution: str) -> Hpu:
@@ -46,9 +45,8 @@ def run(device: Hpu, execution: str, optimizer: str, read: bool) -> None:
     batches = [coalesce(batch, layout.row_ids(batch.categorical)) for batch in batches]
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:
         model.to("hpu")
-        model.use_kernels = lambda device, execution: None  # it reads the tables' sizes, before the first step
-        step = train_step(model, config, device)
-        for group in step.dense_optimizer.param_groups:  # the plugin's own lie on the device
+        step = device.training_step(model, device.resolved(config, model, rows=1600))
+        for group in step.optimizer.dense.param_groups:  # the plugin's own lie on the device
             group |= {name: group[name].to("hpu") for name in ("lr_t", "step_t") if name in group}
         for batch in batches:
             there = device.put(type(batch)(*map(fake.from_tensor, batch)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,14 +13,19 @@ from torch import nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dlrm_lib.backends.backend import Backend
+from dlrm_lib.backends.cpu.backend import Cpu
+from dlrm_lib.backends.gaudi import environment
+from dlrm_lib.backends.gaudi.backend import Hpu
+from dlrm_lib.backends.gaudi.coalesce import coalesce, distinct_rows
+from dlrm_lib.backends.gaudi.step import CoalescedStep, sums
+from dlrm_lib.backends.step import TrainingStep
 from dlrm_lib.config import Config, ModelConfig, TrainingConfig
 from dlrm_lib.dataset import Batch, RandomDataset
-from dlrm_lib.dataset.coalesce import coalesce, distinct_rows
-from dlrm_lib.devices.cpu import Cpu
 from dlrm_lib.errors import InputError, TrainingDiverged
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.model import DLRM
-from dlrm_lib.training import CoalescedStep, TrainStep, evaluate, fit, train_step
+from dlrm_lib.training import build, evaluate, fit
 
 BAGS = FeatureSpec(numerical=3, cardinalities=(40, 5))
 MODEL = ModelConfig(
@@ -31,18 +37,17 @@ MODEL = ModelConfig(
 )
 
 
-class Static(Cpu):
-    """A processor that is served as a Gaudi is."""
+SETTINGS = {"optimizer": "adagrad", "warmup_steps": 0, "execution": "eager", "precision": "fp32"}
 
-    coalesces = True
-    sums_bags = False
+
+class Static(Hpu):
+    """What ``Hpu`` decides in eager mode, on a processor and without a plugin."""
+
+    torch_device, description = torch.device("cpu"), "a processor that is served as a Gaudi is"
+    _pins = False
 
     def __init__(self):
-        super().__init__()
         self.calls = []
-
-    def kernels(self, execution, shape):
-        return None
 
     def mark_step(self):
         self.calls.append("mark_step")
@@ -50,12 +55,26 @@ class Static(Cpu):
     def synchronize(self):
         self.calls.append("synchronize")
 
+    seed = Backend.seed
 
-def make(device=None, spec=BAGS, config=MODEL, seed=1, **training):
+
+@pytest.fixture(autouse=True)
+def _not_lazy(monkeypatch):
+    monkeypatch.setenv(environment.LAZY_MODE, "0")
+
+
+def make(backend=None, spec=BAGS, config=MODEL, seed=1, **settings):
     torch.manual_seed(seed)
-    model = DLRM(spec, config)
-    training = {"optimizer": "adagrad", "warmup_steps": 0, "execution": "eager", "precision": "fp32", **training}
-    return model, train_step(model, TrainingConfig(**training), device or Static())
+    model, backend = DLRM(spec, config), backend or Static()
+    resolved = backend.resolved(TrainingConfig(**{**SETTINGS, **settings}), model, rows=1600)
+    return model, backend.training_step(model, resolved)
+
+
+def training(dataset, backend=None, **settings):
+    """The same model with all that ``fit`` takes, for batches of 16."""
+    settings = {**SETTINGS, "batch_size": 16, "lr": 0.05, "seed": 1, **settings}
+    config = replace(Config.from_preset("smoke"), model=MODEL, training=TrainingConfig(**settings))
+    return build(config, dataset, backend=backend or Static())
 
 
 def bags(seed, rows=16, spec=BAGS, longest=6, shortest=0):
@@ -181,7 +200,7 @@ def test_rowwise_adagrad_equals_its_definition_row_by_row():
                 weight[row] -= 0.1 * total / (squares[row] ** 0.5 + 1e-10)
         step(step.prepare(batch), 0.1)
         assert torch.allclose(model.tables.weight.double(), weight, rtol=0, atol=1e-6)
-    assert step.sparse_optimizer.state["squares"].flatten().tolist() == pytest.approx(squares, rel=1e-4)
+    assert step.optimizer.state["squares"].flatten().tolist() == pytest.approx(squares, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adagrad", "rowwise_adagrad"])
@@ -195,7 +214,7 @@ def test_one_id_per_feature_equals_the_usual_step(name, hashed):
     )
     model, step = make(spec=SPEC, config=config, optimizer=name, lr=0.1)
     usual, usual_step = make(Cpu(), spec=SPEC, config=config, optimizer=name, lr=0.1)
-    assert (type(step), type(usual_step)) == (CoalescedStep, TrainStep)
+    assert (type(step), type(usual_step)) == (CoalescedStep, TrainingStep)
     for seed in range(5):
         batch = random_batch(SPEC, seed=seed)
         assert step(step.prepare(batch), 0.1).item() == pytest.approx(usual_step(batch, 0.1).item(), abs=1e-6)
@@ -213,7 +232,7 @@ def test_bags_are_looked_up_without_torchs_bags_where_a_device_has_none(monkeypa
     with_bags.load_state_dict(model.state_dict())
     expected = with_bags(batch.numerical, batch.categorical)
     monkeypatch.setattr(functional, "embedding_bag", None)
-    assert torch.allclose(model(batch.numerical, batch.categorical), expected, atol=1e-6)
+    assert torch.allclose(Static().inference(model)(batch), expected, atol=1e-6)
 
 
 class Log(TorchDispatchMode):
@@ -256,7 +275,7 @@ class Reads(TorchDispatchMode):
         super().__init__()
         self.step, self.at = step, []
         # torch's Adagrad counts its steps in tensors of the host, wherever its parameters are.
-        self.of_the_host = {id(state["step"]) for state in step.dense_optimizer.state.values()}
+        self.of_the_host = {id(state["step"]) for state in step.optimizer.dense.state.values()}
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function.overloadpacket.__name__ in self.READERS and id(args[0]) not in self.of_the_host:
@@ -267,47 +286,33 @@ class Reads(TorchDispatchMode):
 @pytest.mark.parametrize("static", [True, False])
 def test_no_value_is_read_between_two_events(static):
     device = Static() if static else Cpu()
-    model, step = make(device)
     dataset = RandomDataset(BAGS, train_rows=16 * 12, test_rows=0, indices_per_lookup=6)
-    config = TrainingConfig(batch_size=16, optimizer="adagrad", lr=0.05, warmup_steps=0, print_freq=4)
-    with Reads(step) as reads:
-        assert [event.step for event in fit(model, dataset, config, device, step)] == [4, 8, 12]
+    run = training(dataset, device, print_freq=4)
+    with Reads(run.step) as reads:
+        assert [event.step for event in fit(run)] == [4, 8, 12]
     if static:
         assert set(reads.at) == {4, 8, 12}
         assert device.calls == (["mark_step"] * 8 + ["synchronize"]) * 3
     else:
-        assert set(reads.at) == set(range(1, 13))  # the usual step finds distinct rows on the device: that is seen
-
-
-class Recompiling(Static):
-    """Its layers are compiled for one size, as on a Gaudi; here by a compiler that every machine has."""
-
-    def execution(self, name):
-        return "compile"
-
-    def compiled(self, mlp, execution):
-        return torch.compile(mlp, backend=self.count, dynamic=False)
-
-    def __init__(self):
-        super().__init__()
-        self.graphs = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
-
-    def count(self, *args):
-        return self.graphs(*args)
+        assert set(reads.at) == set(range(13))  # the usual step finds distinct rows on the device: that is seen
 
 
 # torch's compiler looks whether each input has a gradient, also of those that are no leaves.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf Tensor:UserWarning")
-def test_each_mlp_is_compiled_once():
+def test_each_mlp_is_compiled_once(monkeypatch):
+    """For one size, by the plugin's compiler; here it is one that every machine has."""
     import torch._dynamo.testing
+    from torch._dynamo.backends import registry
 
-    device = Recompiling()
+    graphs = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    monkeypatch.setitem(registry._BACKENDS, "hpu_backend", None)
+    monkeypatch.setitem(registry._COMPILER_FNS, "hpu_backend", graphs)
     torch._dynamo.reset()
-    _, step = make(device, execution="compile")
+    _, step = make(execution="compile")
     losses = [step(step.prepare(bags(0)), 0.05).item()]
     with torch._dynamo.config.patch(error_on_recompile=True):
         losses += [step(step.prepare(bags(seed)), 0.05).item() for seed in range(1, 5)]
-    assert device.graphs.frame_count == 2
+    assert graphs.frame_count == 2
     _, eager = make()
     assert losses == pytest.approx([eager(eager.prepare(bags(seed)), 0.05).item() for seed in range(5)], abs=1e-6)
 
@@ -315,13 +320,11 @@ def test_each_mlp_is_compiled_once():
 def test_forward_and_backward_compile_as_one_graph_of_one_shape():
     import torch._dynamo.testing
 
-    from dlrm_lib.training.coalesced import _sums
-
     torch._dynamo.reset()
     model, step = make()
 
     def loss_of(numerical, leaf, places, label):
-        return functional.binary_cross_entropy_with_logits(model.dense(numerical, _sums(leaf, places)), label)
+        return functional.binary_cross_entropy_with_logits(model.dense(numerical, sums(leaf, places)), label)
 
     graphs = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(loss_of, backend=graphs, dynamic=False, fullgraph=True)
@@ -338,60 +341,52 @@ def test_forward_and_backward_compile_as_one_graph_of_one_shape():
 
 
 def test_accuracy_counts_every_row_of_the_steps_since_the_last_event():
-    model, step = make(lr=0.5)
     dataset = RandomDataset(BAGS, train_rows=16 * 7, test_rows=0, indices_per_lookup=6)
-    config = TrainingConfig(batch_size=16, optimizer="adagrad", lr=0.5, warmup_steps=0, print_freq=3, execution="eager")
-    twin, twin_step = make(lr=0.5)
+    run, (twin, twin_step) = training(dataset, lr=0.5, print_freq=3), make(lr=0.5)
     correct = []
     for batch in dataset.train.batches(16):
         logits = twin(batch.numerical, batch.categorical)
         correct.append(((logits > 0) == (batch.label == 1)).sum().item())
         twin_step(twin_step.prepare(batch), 0.5)
-    found = [event.accuracy for event in fit(model, dataset, config, Static(), step)]
+    found = [event.accuracy for event in fit(run)]
     assert found == pytest.approx([sum(correct[0:3]) / 48, sum(correct[3:6]) / 48, correct[6] / 16])
-    usual, usual_step = make(Cpu())
-    assert {event.accuracy for event in fit(usual, dataset, config, Cpu(), usual_step)} == {None}
+    assert {event.accuracy for event in fit(training(dataset, Cpu(), print_freq=3))} == {None}
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_a_batch_that_is_not_full_is_left_out(shuffle):
-    model, step = make()
     dataset = RandomDataset(BAGS, train_rows=16 * 3 + 5, test_rows=0, indices_per_lookup=6)
-    config = TrainingConfig(
-        batch_size=16, epochs=2, optimizer="adagrad", lr=0.01, warmup_steps=0, print_freq=1, shuffle_batch_order=shuffle
-    )
-    sizes, seen = [], step.prepare
-    step.prepare = lambda batch: sizes.append(len(batch.label)) or seen(batch)
-    events = list(fit(model, dataset, config, Static(), step))
+    run = training(dataset, epochs=2, lr=0.01, print_freq=1, shuffle_batch_order=shuffle)
+    sizes, prepare = [], run.step.prepare
+    run.step.prepare = lambda batch: sizes.append(len(batch.label)) or prepare(batch)
+    events = list(fit(run))
     assert sizes == [16] * 6
     assert [(event.epoch, event.step, event.steps) for event in events] == [(n // 3, n + 1, 6) for n in range(6)]
+    assert (len(run.train), run.steps_per_epoch, run.steps) == (48, 3, 6)
     with pytest.raises(InputError, match=r"does not fill one batch[\s\S]*found: 5 rows, batch_size 16"):
-        next(fit(model, RandomDataset(BAGS, train_rows=5), config, Static(), step))
+        training(RandomDataset(BAGS, train_rows=5, indices_per_lookup=6))
 
 
-@pytest.mark.parametrize("device", [Static, Cpu])
-def test_preloaded_batches_come_again_and_again(device):
+@pytest.mark.parametrize("backend", [Static, Cpu])
+def test_preloaded_batches_come_again_and_again(backend):
     dataset = RandomDataset(BAGS, train_rows=16 * 10, test_rows=0, indices_per_lookup=6)
-    model, step = make(device())
-    config = TrainingConfig(
-        batch_size=16, optimizer="adagrad", warmup_steps=0, lr=0.1, print_freq=1, preload_batches=3, execution="eager"
-    )
+    run = training(dataset, backend(), lr=0.1, print_freq=1, preload_batches=3)
     read, gather = [], dataset.train.gather
     dataset.train.gather = lambda rows, **settings: read.append((rows.start, rows.stop)) or gather(rows, **settings)
-    losses = [event.loss for event in fit(model, dataset, config, step.device, step)]
+    losses = [event.loss for event in fit(run)]
     assert read == [(0, 16), (16, 32), (32, 48)]
-    _, twin = make(device())
+    _, twin = make(backend())
     held = [twin.prepare(gather(slice(16 * n, 16 * n + 16))) for n in range(3)]
     assert losses == pytest.approx([twin(held[n % 3], 0.1).item() for n in range(10)])
 
 
 def test_evaluation_ends_every_batch_with_a_mark():
-    device = Static()
-    model, _ = make(device)
+    backend = Static()
+    model, _ = make(backend)
     split = RandomDataset(BAGS, test_rows=50, indices_per_lookup=6).test
-    found = evaluate(model, split, batch_size=16, device=device, step=0)
-    assert device.calls == ["mark_step"] * 4
-    expected = evaluate(model, split, batch_size=50, device=Cpu(), step=0)
+    found = evaluate(backend.inference(model), split, batch_size=16)
+    assert backend.calls == ["mark_step"] * 4
+    expected = evaluate(Cpu().inference(model), split, batch_size=50)
     assert (found.auc, found.log_loss) == (pytest.approx(expected.auc), pytest.approx(expected.log_loss))
 
 
@@ -399,9 +394,9 @@ def test_a_step_marks_after_backward_and_after_the_update():
     device = Static()
     _, step = make(device)
     batch = step.prepare(bags(0))
-    parts = {"backward": (torch.Tensor, "backward"), "adagrad": (step.dense_optimizer, "step")}
+    parts = {"backward": (torch.Tensor, "backward"), "adagrad": (step.optimizer.dense, "step")}
     with pytest.MonkeyPatch.context() as patch:
-        for name, (owner, method) in {**parts, "rows": (step.sparse_optimizer, "update")}.items():
+        for name, (owner, method) in {**parts, "rows": (step.optimizer, "update_distinct_rows")}.items():
             original = getattr(owner, method)
 
             def call(*args, _name=name, _original=original, **kwargs):
@@ -414,11 +409,10 @@ def test_a_step_marks_after_backward_and_after_the_update():
 
 
 def test_a_diverging_run_is_diagnosed():
-    model, step = make(lr=1e30, optimizer="sgd")
     dataset = RandomDataset(BAGS, train_rows=16 * 8, test_rows=0, indices_per_lookup=6)
-    config = TrainingConfig(batch_size=16, optimizer="sgd", lr=1e30, warmup_steps=0, print_freq=4)
+    run = training(dataset, lr=1e30, optimizer="sgd", print_freq=4)
     with pytest.raises(TrainingDiverged, match="remedy: Lower --lr"):
-        list(fit(model, dataset, config, Static(), step))
+        list(fit(run))
 
 
 def test_adam_is_refused():
@@ -454,14 +448,17 @@ def test_a_decay_of_embeddings_is_adams_alone(name, device):
         ({"decay_steps": 10, "warmup_steps": 5, "optimizer": "sgd"}, False),
     ],
 )
-def test_a_schedule_that_would_do_nothing_is_refused(changes, refused):
-    device = Static()
-    device.adagrad_keeps_lr = True
+def test_a_schedule_that_would_do_nothing_is_refused(monkeypatch, changes, refused):
+    """In lazy mode Habana's Adagrad never looks at its learning rate again."""
+    make(**changes)
+    monkeypatch.setenv(environment.LAZY_MODE, "1")
+    model, backend = DLRM(BAGS, MODEL), Static()
+    config = TrainingConfig(**{**SETTINGS, "execution": "lazy", **changes})
     if not refused:
-        make(device, **changes)
+        assert backend.resolved(config, model, rows=1600).execution == "lazy"
         return
     with pytest.raises(InputError, match=r"--warmup_steps and --decay_steps would do nothing"):
-        make(device, **changes)
+        backend.resolved(config, model, rows=1600)
 
 
 def test_half_precision_goes_the_way_of_fp32():
@@ -509,18 +506,16 @@ def test_bf16_learns_what_fp32_learns():
         interaction_op="cat",
         num_indices_per_lookup=38,
     )
-    areas = {"fp32": [], "bf16": []}
+    aucs = {"fp32": [], "bf16": []}
     for seed in range(5):
         spec, rows = planted(seed, train_rows + test_rows)
-        for precision, found in areas.items():
+        for precision, found in aucs.items():
             model, step = make(spec=spec, config=config, seed=seed, lr=0.005, precision=precision)
             for _ in range(2):
                 for first in range(0, train_rows - size + 1, size):
                     batch = Batch(*(part[first : first + size] for part in rows))
                     step(step.prepare(batch), 0.005)
-            model.eval()
-            with torch.inference_mode(), step.device.autocast(precision):
-                logit = model(rows.numerical[train_rows:], rows.categorical[train_rows:]).float()
+            logit = step.backend.inference(model, precision)(Batch(*(part[train_rows:] for part in rows)))
             found.append(auc(rows.label[train_rows:].numpy().astype(bool), logit.numpy()))
-    assert min(areas["fp32"]) > 0.8
-    assert abs(np.mean(areas["bf16"]) - np.mean(areas["fp32"])) < 0.002
+    assert min(aucs["fp32"]) > 0.8
+    assert abs(np.mean(aucs["bf16"]) - np.mean(aucs["fp32"])) < 0.002

@@ -6,59 +6,27 @@ import copy
 
 import pytest
 import torch
+from stand_in_gpu import Recorder, StandIn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch_kernels import TorchKernels
 
+from dlrm_lib.backends import pick
+from dlrm_lib.backends.backend import PRECISIONS
+from dlrm_lib.backends.cpu.backend import bf16_units
+from dlrm_lib.backends.cuda import backend
+from dlrm_lib.backends.cuda.capture import Captured
+from dlrm_lib.backends.cuda.kernels import NoTriton
+from dlrm_lib.backends.cuda.step import FusedStep
+from dlrm_lib.backends.step import TrainingStep
 from dlrm_lib.config import ModelConfig, TrainingConfig
 from dlrm_lib.dataset import Batch
-from dlrm_lib.devices import cuda, pick
-from dlrm_lib.devices.capture import Captured
-from dlrm_lib.devices.cpu import Cpu, bf16_units
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec
-from dlrm_lib.kernels.gpu import NoTriton
 from dlrm_lib.model import DLRM
-from dlrm_lib.training import FusedStep, TrainStep, train_step
 
 SPEC = FeatureSpec(numerical=3, cardinalities=(4, 9, 300))
 MODEL = {"embedding_dim": 6, "bottom_mlp_sizes": (8, 6), "top_mlp_sizes": (10, 1)}
 B = 16
-
-
-class StandIn(Cpu):
-    """A GPU as far as the step can tell, on the processor."""
-
-    fuses = True
-
-    def execution(self, name):
-        return "graph" if name == "auto" else name
-
-    def kernels(self, execution, shape):
-        return None if self.execution(execution) == "eager" else cuda.CudaKernels(shape, self.torch_device)
-
-    def captured(self, function):
-        return Captured(function, Recorder())
-
-
-class Recorder:
-    """Records as a CUDA graph does: nothing runs, and a replay works on the tensors of the recording."""
-
-    def aside(self, function):
-        return function()
-
-    def record(self, function):
-        result = torch.full((), float("nan"))
-        return lambda: result.copy_(function()), result
-
-
-@pytest.fixture(autouse=True)
-def kernels_in_torch(monkeypatch):
-    def no_triton(*_, **settings):
-        raise NoTriton("it is not to be used here")
-
-    monkeypatch.setattr(cuda, "GpuKernels", no_triton)
-
-
-pytestmark = pytest.mark.filterwarnings("ignore:Training runs slower, without fused kernels .it is not to be used here")
 
 
 def batch(seed, rows=B):
@@ -76,9 +44,15 @@ def config(**changed):
     return TrainingConfig(**{"batch_size": B, "optimizer": "sgd", "precision": "fp32", **changed})
 
 
+def step_on(backend, network, **changed):
+    return backend.training_step(network, backend.resolved(config(**changed), network, rows=10 * B))
+
+
 def fused(captured=False, of=None, **changed):
     network = of or model()
-    return network, FusedStep(network, config(**changed), StandIn(), captured=captured)
+    step = step_on(StandIn(), network, execution="graph" if captured else "compile", **changed)
+    assert type(step) is FusedStep
+    return network, step
 
 
 def bits(network, step):
@@ -93,7 +67,7 @@ def differing(before, after):
 @pytest.mark.parametrize("changed", [{}, {"self_interaction": True}, {"hash_indices": True, "max_table_size": 7}])
 def test_it_trains_as_the_ordinary_step_does(changed):
     ours, plain = model(**changed), model(**changed)
-    step, expected = fused(of=ours)[1], TrainStep(plain, config(execution="eager"), pick("cpu"))
+    step, expected = fused(of=ours)[1], step_on(pick("cpu"), plain, execution="eager")
     for seed in range(6):
         lr = 0.3 / (seed + 1)
         assert step(batch(seed), lr).item() == pytest.approx(expected(batch(seed), lr).item(), abs=1e-6)
@@ -138,8 +112,8 @@ def test_a_recording_does_what_it_recorded(settings):
 
 
 def test_tf32_is_fp32_where_nothing_rounds_to_it():
-    step = fused()[1]
-    step.precision = "tf32"
+    step = fused(precision="tf32")[1]
+    assert step.precision == "tf32"
     assert step(batch(0), 0.1) == fused()[1](batch(0), 0.1)
 
 
@@ -208,7 +182,7 @@ def test_its_state_goes_over_to_the_ordinary_step_and_back():
     for seed in range(3):
         step(batch(seed), 0.1)
     other = model()
-    ordinary = TrainStep(other, config(precision="fp16", loss_scale="dynamic", execution="eager"), pick("cpu"))
+    ordinary = step_on(pick("cpu"), other, precision="fp16", loss_scale="dynamic", execution="eager")
     assert step.state_dict().keys() == ordinary.state_dict().keys()
     other.load_state_dict(network.state_dict())
     ordinary.load_state_dict(step.state_dict())
@@ -232,20 +206,107 @@ def test_its_state_goes_over_to_the_ordinary_step_and_back():
     ],
 )
 def test_what_no_recording_can_hold(settings, network, obstacle):
-    step = train_step(model(**network), config(**settings), StandIn())
-    assert type(step) is TrainStep
+    step = step_on(StandIn(), model(**network), **settings)
+    assert type(step) is TrainingStep
+    resolved = StandIn().resolved(config(**settings), model(**network), rows=10 * B)
+    assert resolved.execution == "compile"  # a record says what was done
     with pytest.raises(InputError, match=rf"--execution graph takes SGD[\s\S]*found: {obstacle}"):
-        train_step(model(**network), config(**settings, execution="graph"), StandIn())
+        step_on(StandIn(), model(**network), **settings, execution="graph")
 
 
 def test_which_step_a_device_gets():
-    assert type(train_step(model(), config(), pick("cpu"))) is TrainStep
-    assert type(train_step(model(), config(execution="eager"), StandIn())) is TrainStep
-    assert [type(train_step(model(), config(execution=name), StandIn())) for name in ("auto", "compile", "graph")] == [
-        FusedStep
-    ] * 3
+    assert type(step_on(pick("cpu"), model())) is TrainingStep
+    assert type(step_on(StandIn(), model(), execution="eager")) is TrainingStep
+    steps = {name: step_on(StandIn(), model(), execution=name) for name in ("auto", "compile", "graph")}
+    assert {name: (type(step), type(step._whole) is Captured) for name, step in steps.items()} == {
+        "auto": (FusedStep, True),
+        "compile": (FusedStep, False),
+        "graph": (FusedStep, True),
+    }
     with pytest.raises(InputError, match="CUDA graphs need an NVIDIA GPU"):
-        train_step(model(), config(execution="graph"), pick("cpu"))
+        step_on(pick("cpu"), model(), execution="graph")
+
+
+@pytest.fixture
+def kernels_called(monkeypatch):
+    """(kernel, the type that it works in) of each call."""
+    called = []
+
+    def noted(name, kernel):
+        def call(self, *args, **settings):
+            result = kernel(self, *args, **settings)
+            called.append((name, args[2].dtype if result is None else result.dtype))
+            return result
+
+        return call
+
+    for name in ("gather", "interact", "add_rows"):
+        monkeypatch.setattr(TorchKernels, name, noted(name, getattr(TorchKernels, name)))
+    return called
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+def test_kernels_stand_in_the_same_places_in_training_and_inference(kernels_called, precision):
+    dtype, network = PRECISIONS[precision], model()
+    step = step_on(StandIn(), network, precision=precision)
+    step(batch(0), 0.1)
+    assert kernels_called == [("gather", dtype), ("interact", dtype), ("add_rows", dtype)]
+    kernels_called.clear()
+    inference = StandIn().inference(network, precision, "graph")
+    logits = inference(batch(1))
+    assert kernels_called == [("gather", dtype), ("interact", dtype)]
+    assert logits.dtype == torch.float32
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, batch(1).label)
+    assert loss.item() == step(batch(1), 0.0).item()  # and the same rounding
+    kernels_called.clear()
+    plain = StandIn().inference(network, precision, "eager")(batch(1))
+    assert kernels_called == []
+    assert logits.tolist() == pytest.approx(plain.tolist(), abs=1e-6 if dtype == torch.float32 else 0.05)
+
+
+@pytest.mark.parametrize(
+    ("network", "kernels"),
+    [
+        ({"interaction_op": "cat"}, ["gather"]),
+        ({"interaction_op": "dcn"}, ["gather"]),
+        ({"num_indices_per_lookup": 3}, ["interact"]),
+        ({"linear": True}, ["gather", "interact"]),
+        ({"embed_numbers": True}, ["gather", "interact"]),
+        ({"hash_indices": True, "max_table_size": 7}, ["gather", "interact"]),
+    ],
+    ids=str,
+)
+def test_other_models_are_asked_with_the_kernels_that_fit(kernels_called, network, kernels):
+    of, rows = model(**network), batch(0)
+    if "num_indices_per_lookup" in network:
+        rows = rows._replace(categorical=rows.categorical.unsqueeze(2).repeat(1, 1, 3))
+    with torch.inference_mode():
+        expected = of(rows.numerical, rows.categorical)
+    found = StandIn().inference(of, "fp32", "compile")(rows)
+    assert [name for name, _ in kernels_called] == kernels
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("execution", ["compile", "auto", "graph"])
+def test_without_triton_it_trains_as_plain_torch_and_says_so(monkeypatch, execution):
+    class Without(backend.Cuda):
+        """Without Triton torch cannot compile layers for a GPU either."""
+
+        torch_device, description = torch.device("cpu"), "a GPU without Triton"
+        __init__ = synchronize = lambda self: None
+        resolved_precision = StandIn.resolved_precision
+
+    def no_triton(*_, **settings):
+        raise NoTriton("No module named 'triton'")
+
+    monkeypatch.setattr(backend, "GpuKernels", no_triton)
+    monkeypatch.setattr(torch, "compile", lambda *_, **settings: pytest.fail("it was compiled"))
+    network, plain = model(), model()
+    with pytest.warns(UserWarning, match=r"without fused kernels and compiled layers .No module named 'triton'"):
+        step = step_on(Without(), network, execution=execution)
+    assert type(step) is TrainingStep
+    expected = step_on(pick("cpu"), plain, execution="eager")
+    assert step(batch(0), 0.1) == expected(batch(0), 0.1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

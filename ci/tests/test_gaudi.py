@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,15 +17,17 @@ from encoded import random_dataset
 from fake_plugin import FAKE_HABANA, fake_plugin
 from test_coalesced import BAGS, MODEL, bags
 
-from dlrm_lib import gaudi_environment
 from dlrm_lib.__main__ import main
-from dlrm_lib.config import TrainingConfig
+from dlrm_lib.backends import pick
+from dlrm_lib.backends.gaudi import environment
+from dlrm_lib.backends.gaudi.backend import Hpu
+from dlrm_lib.backends.gaudi.step import CoalescedStep
+from dlrm_lib.config import Config, TrainingConfig
 from dlrm_lib.dataset import RandomDataset
-from dlrm_lib.devices import Hpu, pick
 from dlrm_lib.doctor import examine
 from dlrm_lib.errors import InputError
 from dlrm_lib.model import DLRM
-from dlrm_lib.training import CoalescedStep, evaluate, fit, train_step
+from dlrm_lib.training import build, evaluate, fit
 
 SMALL = [
     *("train", "--preset", "gaudi_medium", "--synthetic_dataset_table_sizes=500", "--synthetic_dataset_rows=100"),
@@ -59,7 +62,7 @@ def trained(device, **settings):
     torch.manual_seed(1)
     settings = {"optimizer": "adagrad", "warmup_steps": 0, "lr": 0.05, "precision": "fp32", **settings}
     model = DLRM(BAGS, MODEL)
-    step = train_step(model, TrainingConfig(**settings), device)
+    step = device.training_step(model, device.resolved(TrainingConfig(**settings), model, rows=1600))
     return model, step, [step(step.prepare(bags(seed)), 0.05).item() for seed in range(3)]
 
 
@@ -70,7 +73,7 @@ def test_without_a_gaudi_one_sentence_and_2(words, command, capsys):
     error = capsys.readouterr().err.strip().splitlines()
     assert error[:2] == ["No Intel Gaudi can be used here.", "  found: no module habana_frameworks"]
     assert len(error) == 3
-    assert gaudi_environment.LAZY_MODE not in os.environ
+    assert environment.LAZY_MODE not in os.environ
 
 
 def test_a_plugin_is_no_card(plugin, monkeypatch, capsys):
@@ -96,7 +99,7 @@ def test_a_plugin_that_cannot_be_loaded_says_why(plugin, monkeypatch, error):
 def test_a_gaudi_is_taken_where_there_is_one(plugin):
     device = pick("auto")
     assert isinstance(device, Hpu)
-    assert pick("auto", "compile").execution("auto") == "compile"
+    assert pick("auto", "compile").resolved_execution("auto") == "compile"
     assert device.description == "Intel Gaudi (GAUDI2)"
     assert next(f for f in examine() if f.name == "Intel Gaudi").fine
 
@@ -115,34 +118,32 @@ def test_the_mode_is_set_before_the_plugin_is_imported(plugin, monkeypatch, exec
 
     def noted(name):
         if name.startswith("habana_frameworks"):
-            modes.append(
-                {v: os.environ.get(v) for v in (gaudi_environment.LAZY_MODE, *gaudi_environment.OPERATOR_LISTS)}
-            )
+            modes.append({v: os.environ.get(v) for v in (environment.LAZY_MODE, *environment.OPERATOR_LISTS)})
         return load(name)
 
     monkeypatch.setattr(importlib, "import_module", noted)
     device = pick("hpu", execution)
-    assert {seen[gaudi_environment.LAZY_MODE] for seen in modes} == {mode}
-    for variable in gaudi_environment.OPERATOR_LISTS:
+    assert {seen[environment.LAZY_MODE] for seen in modes} == {mode}
+    for variable in environment.OPERATOR_LISTS:
         with open(modes[0][variable], encoding="utf-8") as file:
             assert file.read().splitlines()
-    assert {name: device.execution(name) for name in ways} == ways
+    assert {name: device.resolved_execution(name) for name in ways} == ways
     other = "eager" if execution == "lazy" else "lazy"
     with pytest.raises(InputError, match=r"needs the other mode"):
-        device.execution(other)
+        device.resolved_execution(other)
     with pytest.raises(InputError, match=r"PT_HPU_LAZY_MODE"):
         pick("hpu", other)
 
 
 def test_the_best_device_is_picked_in_the_mode_that_is_asked_for(plugin):
     device = pick("auto", "lazy")
-    assert (type(device), device.execution("auto")) == (Hpu, "lazy")
+    assert (type(device), device.resolved_execution("auto")) == (Hpu, "lazy")
 
 
 def test_what_the_user_has_set_stays(plugin, monkeypatch):
     monkeypatch.setenv("PT_HPU_LAZY_MODE", "1")
     monkeypatch.setenv("PT_HPU_AUTOCAST_FP32_OPS_LIST", "mine.txt")
-    assert pick("hpu").execution("auto") == "lazy"
+    assert pick("hpu").resolved_execution("auto") == "lazy"
     assert os.environ["PT_HPU_AUTOCAST_FP32_OPS_LIST"] == "mine.txt"
     with pytest.raises(
         InputError, match=r"--execution compile needs PT_HPU_LAZY_MODE=0[\s\S]*found: PT_HPU_LAZY_MODE=1"
@@ -154,7 +155,7 @@ def test_lazy_mode_after_the_plugin_was_loaded_comes_too_late(plugin):
     importlib.import_module("habana_frameworks.torch")
     with pytest.raises(InputError, match=r"comes too late[\s\S]*Start anew with PT_HPU_LAZY_MODE=1"):
         pick("hpu", "lazy")
-    assert pick("hpu", "compile").execution("auto") == "compile"
+    assert pick("hpu", "compile").resolved_execution("auto") == "compile"
 
 
 @pytest.mark.parametrize("command", ["train", "test", "inference_benchmark"])
@@ -182,10 +183,13 @@ def test_the_command_line_sets_the_environment_before_it_imports_torch(command):
     assert done.stdout.splitlines()[0] == "mode 1", done.stderr
 
 
+def test_what_prepares_the_environment_imports_no_torch():
+    code = "import sys; from dlrm_lib.backends.gaudi import environment; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_operator_lists_hold_what_habana_published():
-    bf16, fp32 = (
-        (gaudi_environment._FOLDER / name).read_text().split("\n") for name in gaudi_environment.OPERATOR_LISTS.values()
-    )
+    bf16, fp32 = ((environment._FOLDER / name).read_text().split("\n") for name in environment.OPERATOR_LISTS.values())
     # ops_bf16_dlrm.txt of HabanaAI/Model-References at 4b841ff8.
     assert set(bf16) == {"addmm", "bmm", "dot", "mm", "mv", "linear", ""}
     assert {"binary_cross_entropy", "mse_loss", "binary_cross_entropy_with_logits", "index_select"} < set(fp32)
@@ -198,16 +202,16 @@ def test_the_operator_lists_hold_what_habana_published():
 
 def test_precisions_and_what_is_refused(plugin):
     device = pick("hpu")
-    assert [device.precision(name) for name in ("auto", "bf16", "fp32")] == ["bf16", "bf16", "fp32"]
+    assert [device.resolved_precision(name) for name in ("auto", "bf16", "fp32")] == ["bf16", "bf16", "fp32"]
     for name in ("fp16", "tf32"):
         with pytest.raises(InputError, match=rf"{name} is not there on Gaudi[\s\S]*--precision bf16"):
-            device.precision(name)
+            device.resolved_precision(name)
     with pytest.raises(InputError, match="CUDA graphs need an NVIDIA GPU"):
-        device.execution("graph")
+        device.resolved_execution("graph")
 
 
 def test_on_a_processor_lazy_mode_is_eager():
-    assert pick("cpu").execution("lazy") == "eager"
+    assert pick("cpu").resolved_execution("lazy") == "eager"
     (_, _, lazy), (_, _, eager) = (trained(pick("cpu"), execution=name) for name in ("lazy", "eager"))
     assert lazy == eager
 
@@ -218,7 +222,7 @@ def test_lazy_steps_mark_after_backward_and_after_the_update(plugin):
     assert isinstance(step, CoalescedStep)
     update = ["FusedAdagrad: mark_step", "FusedAdagrad.step"]
     assert calls() == ["FusedAdagrad: mark_step", *["mark_step", *update, "mark_step"] * 3]
-    assert step.dense_optimizer.param_groups[0]["lr_t"].item() == pytest.approx(0.05)
+    assert step.optimizer.dense.param_groups[0]["lr_t"].item() == pytest.approx(0.05)
     device.synchronize()
     assert calls() == ["mark_step", "synchronize"]
     _, _, cpu = trained(pick("cpu"), execution="eager")
@@ -228,8 +232,8 @@ def test_lazy_steps_mark_after_backward_and_after_the_update(plugin):
 def test_eager_steps_take_torchs_adagrad_and_mark_nothing(plugin):
     _, step, losses = trained(pick("hpu", "eager"), execution="eager")
     assert calls() == []
-    assert type(step.dense_optimizer) is torch.optim.Adagrad
-    assert step.dense_optimizer.param_groups[0]["foreach"] is False
+    assert type(step.optimizer.dense) is torch.optim.Adagrad
+    assert step.optimizer.dense.param_groups[0]["foreach"] is False
     _, _, cpu = trained(pick("cpu"), execution="eager")
     assert losses == pytest.approx(cpu, abs=1e-6)
 
@@ -253,14 +257,20 @@ def test_the_layers_answer_from_an_hpu_graph_and_go_on_training(plugin):
     device = pick("hpu", "lazy")
     model, step, _ = trained(device, execution="lazy")
     split = RandomDataset(BAGS, test_rows=40, indices_per_lookup=6).test
+    inference = device.inference(model, execution="lazy")
     calls()
-    found = evaluate(model, split, batch_size=15, device=device, step=3)
+    found = evaluate(inference, split, batch_size=15, step=3)
     recorded, replayed = (["graph: record"] * 2 + ["mark_step"], ["graph: replay"] * 2 + ["mark_step"])
     assert calls() == [*recorded, *replayed, *recorded]  # batches of 15, 15 and 10 rows
     plain = DLRM(BAGS, MODEL)
     plain.load_state_dict(model.state_dict())
-    expected = evaluate(plain, split, batch_size=40, device=pick("cpu"), step=3)
+    expected = evaluate(pick("cpu").inference(plain), split, batch_size=40, step=3)
     assert (found.auc, found.log_loss) == pytest.approx((expected.auc, expected.log_loss))
+    # The next evaluation by the same function only replays; another function has graphs of its own.
+    assert evaluate(inference, split, batch_size=15, step=3) == found
+    assert calls() == [*replayed] * 3
+    assert evaluate(device.inference(model, execution="lazy"), split, batch_size=15, step=3) == found
+    assert calls() == [*recorded, *replayed, *recorded]
     step(step.prepare(bags(0)), 0.05)
     assert calls() == ["mark_step", "FusedAdagrad: mark_step", "FusedAdagrad.step", "mark_step"]
 
@@ -374,8 +384,50 @@ def test_bags_of_one_size_are_a_flag(tmp_path):
 
 @pytest.mark.parametrize("execution", ["eager", "lazy"])
 def test_training_ends_in_an_evaluation(plugin, execution):
-    device = pick("hpu", execution)
-    config = TrainingConfig(batch_size=8, optimizer="adagrad", lr=0.01, warmup_steps=0, execution=execution)
+    settings = TrainingConfig(batch_size=8, optimizer="adagrad", lr=0.01, warmup_steps=0, execution=execution)
+    config = replace(Config.from_preset("smoke"), model=MODEL, training=settings)
     dataset = RandomDataset(BAGS, train_rows=40, validation_rows=20, test_rows=0, indices_per_lookup=6)
-    progress, evaluation = fit(DLRM(BAGS, MODEL), dataset, config, device)
+    training = build(config, dataset, backend=pick("hpu", execution))
+    assert (training.settings.execution, training.settings.precision) == (execution, "bf16")
+    progress, evaluation = fit(training)
     assert (progress.step, evaluation.step, evaluation.rows) == (5, 5, 20)
+
+
+def test_all_evaluations_of_a_training_replay_the_graphs_of_the_first(plugin):
+    settings = TrainingConfig(
+        batch_size=8, optimizer="adagrad", lr=0.01, warmup_steps=0, execution="lazy", test_freq=2, test_batch_size=20
+    )
+    config = replace(Config.from_preset("smoke"), model=MODEL, training=settings)
+    dataset = RandomDataset(BAGS, train_rows=48, validation_rows=20, test_rows=0, indices_per_lookup=6)
+    list(fit(build(config, dataset, backend=pick("hpu", "lazy"))))
+    assert [call for call in calls() if call.startswith("graph")] == ["graph: record"] * 2 + ["graph: replay"] * 4
+
+
+@pytest.mark.parametrize(
+    ("execution", "optimizer", "expected"),
+    [
+        ("lazy", "adagrad", "FusedAdagrad"),
+        ("lazy", "rowwise_adagrad", "FusedAdagrad"),
+        ("lazy", "sgd", "SGD"),
+        ("eager", "adagrad", "Adagrad"),
+        ("eager", "rowwise_adagrad", "Adagrad"),
+        ("eager", "sgd", "SGD"),
+    ],
+)
+def test_habanas_adagrad_is_there_in_lazy_mode_alone(plugin, execution, optimizer, expected):
+    _, step, losses = trained(pick("hpu", execution), execution=execution, optimizer=optimizer)
+    assert type(step.optimizer.dense).__name__ == expected
+    assert step.optimizer.dense.param_groups[0]["lr"] == 0.05
+    _, _, cpu = trained(pick("cpu"), execution="eager", optimizer=optimizer)
+    assert losses == pytest.approx(cpu, abs=1e-6)
+
+
+def test_one_id_per_feature_is_answered_as_the_model_answers(plugin):
+    from test_fused_step import batch, model
+
+    for changed in ({}, {"hash_indices": True, "max_table_size": 7}, {"linear": True}, {"interaction_op": "dcn"}):
+        network, rows = model(**changed), batch(0)
+        with torch.inference_mode():
+            expected = network(rows.numerical, rows.categorical)
+        assert torch.allclose(pick("hpu").inference(network, "fp32")(rows), expected, atol=1e-6)
+        assert pick("hpu").inference(network, "bf16")(rows).tolist() == pytest.approx(expected.tolist(), abs=0.05)

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch_kernels import TorchKernels
 
-from dlrm_lib.kernels.gpu import GpuKernels, NoTriton, TorchKernels
-from dlrm_lib.model.interaction import DotInteraction
+from dlrm_lib.backends.cuda.kernels import GpuKernels, NoTriton
+from dlrm_lib.config import ModelConfig
+from dlrm_lib.model.interactions.dot import DotInteraction
 
 triton = pytest.importorskip("triton")
 INTERPRETED = os.environ["TRITON_INTERPRET"] == "1"
@@ -36,10 +38,10 @@ SIZES = (1, 4, 127, 128, 129, 300)  # at and around the size up to which tables 
 def _same_numbers(monkeypatch) -> None:
     torch.manual_seed(0)
     if INTERPRETED:  # where every step of a program takes a millisecond
-        monkeypatch.setattr("dlrm_lib.kernels.update.SAMPLES", 64)
+        monkeypatch.setattr("dlrm_lib.backends.cuda.update.SAMPLES", 64)
 
 
-def make(kind: type, sizes: tuple[int, ...] = SIZES, **settings) -> TorchKernels:
+def make(kind: type, sizes: tuple[int, ...] = SIZES, **settings) -> GpuKernels | TorchKernels:
     settings = {"self_interaction": False, "precision": "fp32", "deterministic": False, **settings}
     return kind(sizes, device=DEVICE, **settings)
 
@@ -78,7 +80,8 @@ def test_gather_rounds_the_right_rows(kind, dtype, batch, dim):
 @pytest.mark.parametrize(("columns", "has_bottom"), [(0, True), (1, True), (1, False), (26, True), (33, False)])
 @pytest.mark.parametrize("self_interaction", [False, True])
 def test_interaction_and_its_gradient_equal_autograd_in_float64(dtype, dim, columns, has_bottom, self_interaction):
-    shape = DotInteraction(columns + has_bottom, dim, has_bottom=has_bottom, self_interaction=self_interaction)
+    config = ModelConfig(embedding_dim=dim, bottom_mlp_sizes=(dim,), self_interaction=self_interaction)
+    shape = DotInteraction(columns + has_bottom, has_bottom, config)
     bottom = torch.randn(2, dim, dtype=dtype, device=DEVICE, requires_grad=True) if has_bottom else None
     rows = torch.randn(2, columns, dim, dtype=dtype, device=DEVICE, requires_grad=True)
     exact = [None if x is None else x.detach().double().requires_grad_() for x in (bottom, rows)]
@@ -277,15 +280,15 @@ def test_tables_beyond_two_to_the_31_numbers(vast, dim):
 
 def test_without_triton_it_says_so(monkeypatch):
     for module in ("gather", "interaction", "update"):
-        monkeypatch.delitem(sys.modules, f"dlrm_lib.kernels.{module}", raising=False)
-        monkeypatch.delattr(f"dlrm_lib.kernels.{module}", raising=False)
+        monkeypatch.delitem(sys.modules, f"dlrm_lib.backends.cuda.{module}", raising=False)
+        monkeypatch.delattr(f"dlrm_lib.backends.cuda.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "triton", None)
     with pytest.raises(NoTriton, match="triton"):
         make(GpuKernels)
 
 
 def test_the_library_is_imported_without_triton():
-    code = "import sys, dlrm_lib.kernels.gpu, dlrm_lib.training; assert 'triton' not in sys.modules"
+    code = "import sys, dlrm_lib.backends.cuda.backend, dlrm_lib.training; assert 'triton' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

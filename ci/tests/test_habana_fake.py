@@ -17,7 +17,6 @@ import pytest
 import torch
 from fake_plugin import FAKE_HABANA, fake_plugin
 from torch import nn
-from torch.optim.optimizer import required
 
 RECORD = json.loads(Path(__file__).with_name("habana_signatures.json").read_text(encoding="utf-8"))
 
@@ -50,18 +49,9 @@ def offered(name):
 
 
 def spelt(function):
-    """A signature as the record spells it: without annotations, torch's marker by its name."""
-
-    class Required:
-        def __repr__(self):
-            return "required"
-
-    def plain(parameter):
-        default = Required() if parameter.default is required else parameter.default
-        return parameter.replace(annotation=parameter.empty, default=default)
-
+    """A signature as the record spells it: without annotations."""
     signature = inspect.signature(function)
-    parameters = map(plain, signature.parameters.values())
+    parameters = [each.replace(annotation=each.empty) for each in signature.parameters.values()]
     return str(signature.replace(parameters=parameters, return_annotation=signature.empty))
 
 
@@ -90,10 +80,10 @@ def test_eager_mode_offers_what_the_plugin_does(eager, name):
         assert spelt(offered(name)) == RECORD["used"][name]["signature"]
 
 
-def test_what_is_gone_from_the_plugin_is_not_offered(lazy):
+def test_what_the_project_does_not_call_is_not_offered(lazy):
     gone = [name for name, found in RECORD["published"].items() if found is None]
     assert len(gone) == 4
-    for name in gone:
+    for name in RECORD["published"]:
         with pytest.raises((ModuleNotFoundError, AttributeError)):
             offered(name)
 
@@ -133,22 +123,12 @@ def test_fused_adagrad_refuses_eager_mode_at_its_first_step(eager):
     assert torch.equal(weight, before)
 
 
-@pytest.mark.parametrize("name", ["FusedAdagrad", "FusedSGD"])
-def test_sparse_gradients_are_refused(mode, name):
+def test_sparse_gradients_are_refused(mode):
     table = nn.Embedding(5, 2, sparse=True)
-    optimizer = getattr(imported("hpex.optimizers"), name)(table.parameters(), lr=0.1)
+    optimizer = imported("hpex.optimizers").FusedAdagrad(table.parameters(), lr=0.1)
     table(torch.tensor([1, 1])).sum().backward()
     with pytest.raises(RuntimeError, match="sparse"):
         optimizer.step()
-
-
-@pytest.mark.parametrize("name", [n for n, found in RECORD["used"].items() if found["signature"].endswith("/)")])
-def test_custom_operators_belong_to_lazy_mode(mode, name):
-    function = offered(name)
-    on_the_host = name == "hpex.kernels.EmbeddingBagPreproc:forward"
-    with pytest.raises(NotImplementedError if mode or on_the_host else RuntimeError) as caught:
-        function(*[None] * len(inspect.signature(function).parameters))
-    assert type(caught.value) is (NotImplementedError if mode or on_the_host else RuntimeError)
 
 
 @pytest.mark.parametrize(
@@ -189,24 +169,10 @@ def test_fused_adagrad_does_not_see_a_schedule(lazy):
     assert torch.equal(stopped, parameters((3,))[0])
 
 
-def test_fused_sgd_is_torchs_with_a_schedule(mode):
-    ours, theirs = parameters((4, 3), (5,)), parameters((4, 3), (5,))
-    fused = imported("hpex.optimizers").FusedSGD(ours, lr=0.1, weight_decay=0.01)
-    plain = torch.optim.SGD(theirs, lr=0.1, weight_decay=0.01)
-    for step, rate in enumerate((0.1, 0.3, 0.0)):
-        for each, optimizer in ((ours, fused), (theirs, plain)):
-            set_gradients(each, seed=step)
-            optimizer.param_groups[0]["lr"] = rate
-            optimizer.step()
-    torch.testing.assert_close(ours, theirs)
-    assert fused.step(lambda: 2.5) == 2.5
-
-
 @pytest.mark.parametrize("settings", [{"lr": -1.0}, {"weight_decay": -0.1}, {"lr": float("nan")}], ids=str)
-@pytest.mark.parametrize("name", ["FusedAdagrad", "FusedSGD"])
-def test_optimizers_check_their_settings(lazy, name, settings):
+def test_the_optimizer_checks_its_settings(lazy, settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
-        getattr(imported("hpex.optimizers"), name)(parameters((2,)), **{"lr": 0.1} | settings)
+        imported("hpex.optimizers").FusedAdagrad(parameters((2,)), **{"lr": 0.1} | settings)
 
 
 def test_the_published_step_in_order(lazy):
@@ -240,63 +206,18 @@ def test_a_replayed_graph_overwrites_its_output(lazy):
     assert imported().calls[2:] == ["graph: record"]
 
 
-def test_graphs_of_training_differentiate(lazy):
-    layer, plain = nn.Linear(3, 2), nn.Linear(3, 2)
-    plain.load_state_dict(layer.state_dict())
-    x = torch.randn(4, 3)
-    imported("hpu").make_graphed_callables(layer, (torch.zeros(4, 3),))
-    layer(x).square().sum().backward()
-    plain(x).square().sum().backward()
-    assert torch.equal(layer.weight.grad, plain.weight.grad)
-    with pytest.raises(AssertionError, match="shapes"):
-        layer(x[:3])
-    first, second = imported("hpu").make_graphed_callables((torch.sin, torch.cos), ((x,), (x,)))
-    assert torch.equal(first(x), x.sin())
-    assert torch.equal(second(x), x.cos())
-    with pytest.raises(AssertionError, match="tensors"):
-        imported("hpu").make_graphed_callables(torch.add, (x, 1))
-
-
-def test_module_cacher_records_one_graph_per_shape(lazy):
-    layer = imported("hpu").ModuleCacher(max_graphs=2)(nn.Linear(3, 2))
-    for rows in (4, 5, 4, 6, 5):
-        layer(torch.ones(rows, 3))
-    layer.eval()(torch.ones(4, 3))
-    assert imported().calls == [f"graph: {what}" for what in ("record", "record", "replay", "replay")]
-
-
 def test_torch_hpu_is_there_while_the_stand_in_is(mode):
     hpu = imported("hpu")
     assert torch.hpu is hpu
-    assert (hpu.is_available(), hpu.device_count(), hpu.current_device()) == (True, 1, 0)
+    assert hpu.is_available() is True
     assert hpu.get_device_name("hpu") == hpu.get_device_name(torch.device("hpu", 0)) == "GAUDI2"
-    assert hpu.memory_stats()["Limit"] > hpu.max_memory_allocated() == 0
     hpu.manual_seed_all(7)
-    hpu.reset_peak_memory_stats()
     hpu.synchronize()
-    assert imported().calls == ["manual_seed_all 7", "reset_peak_memory_stats", "synchronize"]
+    assert imported().calls == ["manual_seed_all 7", "synchronize"]
     with pytest.raises(ValueError, match="cuda"):
-        hpu.memory_stats("cuda")
+        hpu.get_device_name("cuda")
     with pytest.raises(AssertionError, match="1"):
-        hpu.memory_stats(1)
-
-
-def test_metrics_have_the_plugins_names(mode):
-    metric_global = imported("hpu.metrics").metric_global
-    assert dict(metric_global("graph_compilation").stats())["TotalNumber"] == 0
-    assert dict(metric_global("cpu_fallback").stats()) == {"TotalNumber": 0, "FallbackOps": {}}
-    assert metric_global("cpu_fallback").name() == "cpu_fallback"
-    assert metric_global("no_such_metric") is None
-
-
-def test_the_import_changes_the_environment(mode, monkeypatch):
-    for name in ("MASTER_ADDR", "WORLD_SIZE", "RANK", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
-    hccl = imported("distributed.hccl")
-    assert os.environ["MASTER_ADDR"] == "localhost"
-    assert hccl.initialize_distributed_hpu() == (1, -1, -1)
-    assert hccl.initialize_distributed_hpu(8, 3, 1) == hccl.initialize_distributed_hpu() == (8, 3, 1)
-    assert os.environ["WORLD_SIZE"] == "8"
+        hpu.get_device_name(1)
 
 
 def test_nothing_is_left_behind():

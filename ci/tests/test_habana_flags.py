@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dlrm_lib import gaudi_environment
 from dlrm_lib.__main__ import main
+from dlrm_lib.backends.gaudi import environment
 from dlrm_lib.commands import COMMANDS
 from dlrm_lib.commands.command import configuration, given_settings
 from dlrm_lib.commands.parser import parse_arguments
@@ -82,7 +82,7 @@ def test_every_row_says_a_flag_of_ours_or_why_there_is_none(table):
                     configuration(arguments)
                 said |= {word for word in words if word.startswith("--")}
             else:
-                assert snippet in (*gaudi_environment.OPERATOR_LISTS, "bce", "mse", "wbce", "none", "day", "step_time")
+                assert snippet in (*environment.OPERATOR_LISTS, "bce", "mse", "wbce", "none", "day", "step_time")
         has_ours = any(snippet.startswith("--") or snippet.split()[0] in commands for snippet in code(here))
         assert has_ours or re.match(r"not (there|needed)|binary cross-entropy", here), (there, here)
     assert len(said) > 30
@@ -143,7 +143,7 @@ SMALL = ["--synthetic_dataset_table_sizes=3000", "--batch_size=32", "--max_steps
 def test_each_demo_asks_for_a_gaudi_and_trains_on_a_processor(number, checkout, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     line = demos(checkout)[number]
-    if not gaudi_environment.plugin_is_installed():
+    if not environment.plugin_is_installed():
         assert main(line) == 2
         assert capsys.readouterr().err.startswith("No Intel Gaudi can be used here.\n")
     line = [{"hpu": "cpu"}.get(word, word) for word in line]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -162,6 +163,7 @@ def test_the_command_prints_and_records(checkout, plugin, tmp_path):
     assert set(record["used"]) == set(USED)
     assert record["used"]["core:mark_step"] == EXPECTED["core:mark_step"]
     assert record["used"]["hpu:synchronize"] is None
+    assert set(record["published"]) == set(PUBLISHED)
 
 
 def test_what_is_no_checkout_is_refused(checkout, tmp_path):
@@ -174,6 +176,23 @@ def test_what_is_no_checkout_is_refused(checkout, tmp_path):
     assert refused.returncode == 1
     assert "holds nothing of" in refused.stderr
     assert not (tmp_path / "record.json").exists()
+
+
+def test_what_the_project_calls_is_what_is_recorded(checkout):
+    """A part of the plugin is loaded by ``_plugin("part")`` and asked at once, or kept as ``self._part`` before."""
+    paths = [path for path in (checkout / "dlrm_lib").rglob("*.py") if "habana_frameworks" in path.read_text()]
+    assert {path.relative_to(checkout / "dlrm_lib/backends/gaudi").name for path in paths} == {
+        "backend.py",
+        "environment.py",  # which looks whether it is there
+    }
+    text = "".join(path.read_text(encoding="utf-8") for path in paths)
+    called = re.findall(r'_plugin\("([\w.]+)"\)\.(\w+)', text)
+    for part in set(re.findall(r'_plugin\("([\w.]+)"\)(?!\.)', text)):
+        called += [(part, name) for name in re.findall(rf"self\._{part}\.(\w+)", text)]
+    methods = (".__init__", ".step")  # of an optimizer that is called, and that torch's own loop steps
+    assert {f"{part}:{name}" for part, name in called} == {
+        name.removesuffix(methods[0]).removesuffix(methods[1]) for name in USED
+    }
 
 
 def test_the_record_is_whole():

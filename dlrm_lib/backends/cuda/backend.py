@@ -100,8 +100,10 @@ class Cuda(Backend):
     def training_step(self, model: DLRM, config: ResolvedTraining) -> TrainingStep:
         """A fused step where there can be one, recorded as a CUDA graph for ``graph``."""
         kernels = self._kernels(model, config.execution, config.precision, config.deterministic)
-        parts = self._layers(model, config.execution)
-        if kernels is None or obstacle(model, config):
+        if kernels is None:
+            return TrainingStep(model, config, self)
+        parts = self._layers(model)
+        if obstacle(model, config):
             return TrainingStep(model, config, self, parts=with_kernel(parts, model, kernels, config.precision))
         record = self.captured if config.execution == "graph" else None
         return FusedStep(model, config, self, kernels=kernels, parts=parts, record=record)
@@ -132,13 +134,11 @@ class Cuda(Backend):
                 device=self.torch_device,
             )
         except NoTriton as error:
-            warnings.warn(f"Training runs slower, without fused kernels ({error}).", stacklevel=2)
+            warnings.warn(f"This runs slower, without fused kernels and compiled layers ({error}).", stacklevel=3)
             return None
 
-    def _layers(self, model: DLRM, execution: str) -> Parts:
+    def _layers(self, model: DLRM) -> Parts:
         """The model's parts with its layers in the form that trains fastest on batches of one size."""
-        if execution == "eager":
-            return model.parts
         bottom = model.bottom and _CompiledLayers(model.bottom)
         return model.parts._replace(bottom=bottom, top=_CompiledLayers(model.top))
 

@@ -9,7 +9,7 @@ import torch
 
 
 class Recorder(Protocol):
-    """What can record; ``devices.cuda`` has the one that makes CUDA graphs."""
+    """What can record; ``cuda.backend`` has the one that makes CUDA graphs."""
 
     def aside(self, function: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Runs a function in the way that recording will need, and returns its result."""

@@ -9,5 +9,4 @@ Like the plugin it reads ``PT_HPU_LAZY_MODE`` once, when it is imported, and imp
 
 from . import core as core
 from . import hpu as hpu
-from .distributed import hccl as hccl
 from .record import calls as calls

@@ -1,4 +1,3 @@
 """Optimizers that update all parameters in one operation."""
 
 from .fused import FusedAdagrad as FusedAdagrad
-from .fused import FusedSGD as FusedSGD

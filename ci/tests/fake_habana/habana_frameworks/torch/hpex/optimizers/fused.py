@@ -1,4 +1,4 @@
-"""The fused optimizers, with what sets them apart from torch's."""
+"""The fused optimizer, with what sets it apart from torch's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from habana_frameworks.torch.utils.internal import refuse_unless_lazy
 
 import torch
 from torch.optim import Optimizer
-from torch.optim.optimizer import required
 
 
 class FusedAdagrad(Optimizer):
@@ -59,38 +58,6 @@ class FusedAdagrad(Optimizer):
         record("FusedAdagrad.step")
 
 
-class FusedSGD(Optimizer):
-    """SGD, in either mode; it reads ``group["lr"]`` at every step. Momentum is not imitated."""
-
-    def __init__(self, params, lr=required, momentum=0, weight_decay=0, dampening=0, nesterov=False):
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "dampening": dampening}
-        _refuse_negative(defaults)
-        if momentum or nesterov:
-            raise NotImplementedError("the stand-in has no momentum")
-        super().__init__(params, defaults | {"nesterov": nesterov})
-        mark_step_of("FusedSGD")
-
-    @torch.no_grad()
-    def step(self, closure=None):
-        """One step; returns the closure's loss.
-
-        Raises:
-            RuntimeError: a gradient is sparse.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            parameters = _with_dense_gradient(group)
-            mark_step_of("FusedSGD")
-            for parameter in parameters:
-                parameter -= group["lr"] * (parameter.grad + group["weight_decay"] * parameter)
-            mark_step_of("FusedSGD")
-        record("FusedSGD.step")
-        return loss
-
-
 def _refuse_negative(settings: dict[str, float]) -> None:
     for name, value in settings.items():
         if not value >= 0:
@@ -100,5 +67,5 @@ def _refuse_negative(settings: dict[str, float]) -> None:
 def _with_dense_gradient(group: dict) -> list[torch.nn.Parameter]:
     parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
     if any(parameter.grad.is_sparse for parameter in parameters):
-        raise RuntimeError("fused optimizers take no sparse gradients")
+        raise RuntimeError("the fused optimizer takes no sparse gradients")
     return parameters

@@ -1,3 +1,0 @@
-"""Counters of the plugin."""
-
-from .metrics import metric_global as metric_global
