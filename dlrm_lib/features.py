@@ -66,7 +66,9 @@ def category_dtype(cardinality: int) -> str:
         if cardinality < maximum:
             return name
     raise InputError(
-        f"A column has {cardinality:,} categories.", remedy="Raise --frequency_limit: ids must fit 31 bits."
+        f"A column has {cardinality:,} categories.",
+        remedy="Raise --frequency_limit: ids must fit 31 bits.",
+        fields=("frequency_limit",),
     )
 
 
