@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlrm_lib.errors import InputError
+from dlrm_lib.features import NUMERIC_RULES
 from dlrm_lib.settings import Section, as_text, option, parse
 
 
@@ -43,7 +44,7 @@ class PreprocessConfig(Section):
     numeric_rule: str = option(
         "log_x_plus_2",
         "log_x_plus_2: log(max(x + 2, 1)) with missing = 0; log_x_plus_3: log(x + 3), missing and x <= -3 become 0.0",
-        choices=("log_x_plus_2", "log_x_plus_3"),
+        choices=tuple(NUMERIC_RULES),
     )
     order: str = option("shuffled", "order of the training rows", choices=("shuffled", "input"))
     shuffle_seed: int = option(0, "seed of the order of the training rows", at_least=0)
