@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dlrm_lib.errors import InputError
+from dlrm_lib.features import NUMERIC_RULES
 from dlrm_lib.settings import Section, as_text, option, parse
 
 
@@ -44,7 +45,7 @@ class PreprocessConfig(Section):
     numeric_rule: str = option(
         "log_x_plus_2",
         "log_x_plus_2: log(max(x + 2, 1)) with missing = 0; log_x_plus_3: log(x + 3), missing and x <= -3 become 0.0",
-        choices=("log_x_plus_2", "log_x_plus_3"),
+        choices=tuple(NUMERIC_RULES),
     )
     order: str = option("shuffled", "order of the training rows", choices=("shuffled", "input"))
     shuffle_seed: int = option(0, "seed of the order of the training rows", at_least=0)
@@ -79,6 +80,7 @@ class PreprocessConfig(Section):
                 f"--frequency_limit names column {beyond[0]}, but there are {columns} categorical columns.",
                 found=self.frequency_limit,
                 remedy="Columns are counted from 0.",
+                fields=("frequency_limit",),
             )
         return tuple(special.get(column, general) for column in range(columns))
 
@@ -101,6 +103,7 @@ def _frequency_limits(setting: int | str) -> tuple[int, dict[int, int]]:
             "--frequency_limit takes a whole number from 1 on, and after it perhaps limits of single columns.",
             found=setting,
             remedy="15,3:5 means 15, but 5 in column 3; columns are counted from 0, each named once.",
+            fields=("frequency_limit",),
         ) from None
     return int(general), special
 
@@ -195,18 +198,21 @@ class ModelConfig(Section):
                 "--max_table_size needs --hash_indices: some ids would have no row of their own.",
                 found=f"max_table_size {self.max_table_size}",
                 remedy="Add --hash_indices, or leave --max_table_size out.",
+                fields=("hash_indices", "max_table_size"),
             )
         if self.bottom_mlp_sizes[-1] != self.embedding_dim:
             raise InputError(
                 "The bottom MLP must end in a vector as long as an embedding.",
                 found=f"bottom_mlp_sizes {as_text(self.bottom_mlp_sizes)}, embedding_dim {self.embedding_dim}",
                 remedy=f"End bottom_mlp_sizes in {self.embedding_dim}, or change embedding_dim.",
+                fields=("bottom_mlp_sizes", "embedding_dim"),
             )
         if self.top_mlp_sizes[-1] != 1:
             raise InputError(
                 "The top MLP must end in one number, the click's logit.",
                 found=f"top_mlp_sizes {as_text(self.top_mlp_sizes)}",
                 remedy="End top_mlp_sizes in 1.",
+                fields=("top_mlp_sizes",),
             )
 
 
@@ -320,12 +326,14 @@ class TrainingConfig(Section):
                 "--shuffle_rows and --shuffle_batch_order exclude each other.",
                 found="both",
                 remedy="Rows in a random order need no random order of the batches: leave one out.",
+                fields=("shuffle_rows", "shuffle_batch_order"),
             )
         if self.decay_steps != 0 and self.decay_start_step is not None and self.decay_start_step < self.warmup_steps:
             raise InputError(
                 "The decay must not start before the warmup ends.",
                 found=f"decay_start_step {self.decay_start_step}, warmup_steps {self.warmup_steps}",
                 remedy="Raise --decay_start_step or lower --warmup_steps.",
+                fields=("warmup_steps", "decay_start_step", "decay_steps"),
             )
 
     def for_rows(self, rows: int) -> TrainingConfig:

@@ -6,17 +6,47 @@ The file layout is the one that NVIDIA's later DLRM loader reads (NVIDIA/DeepLea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from dlrm_lib.errors import InputError
 
 SPLITS = ("train", "validation", "test")
-# What each numeric rule makes of a missing number, in float16: log 2, as of zero, or 0.0.
-MISSING_NUMBERS = {"log_x_plus_2": 0.693359375, "log_x_plus_3": 0.0}
 _CATEGORY_DTYPES = (("int8", 2**7 - 1), ("int16", 2**15 - 1), ("int32", 2**31 - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumericRule:
+    """How an integer x is encoded: log(max(x + shift, 1)) in float64, rounded once to float16.
+
+    Attributes:
+        name: As ``numeric_rule`` in ``PreprocessConfig``.
+        shift: What is added before the logarithm.
+        missing_number: What a missing integer becomes, a float16.
+    """
+
+    name: str
+    shift: int
+    missing_number: float
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> NumericRule:
+        """A rule as ``feature_spec.yaml`` holds it."""
+        return cls(name=str(entry["name"]), shift=int(entry["shift"]), missing_number=float(entry["missing_number"]))
+
+
+# With the first, missing counts as zero, whose logarithm is log 2. The second is that of NVIDIA's released script.
+NUMERIC_RULES = {
+    rule.name: rule
+    for rule in (
+        NumericRule(name="log_x_plus_2", shift=2, missing_number=0.693359375),
+        NumericRule(name="log_x_plus_3", shift=3, missing_number=0.0),
+    )
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +96,9 @@ def category_dtype(cardinality: int) -> str:
         if cardinality < maximum:
             return name
     raise InputError(
-        f"A column has {cardinality:,} categories.", remedy="Raise --frequency_limit: ids must fit 31 bits."
+        f"A column has {cardinality:,} categories.",
+        remedy="Raise --frequency_limit: ids must fit 31 bits.",
+        fields=("frequency_limit",),
     )
 
 
@@ -77,12 +109,24 @@ class FeatureSpec:
     Attributes:
         numerical: Number of numerical columns.
         cardinalities: For each categorical column, the number of ids, id 0 (missing, rare, unseen) included.
-        missing_number: What stands for a missing number: it follows from the data set's numeric rule.
+        numeric_rules: How each numerical column was encoded; by default all as by NVIDIA's released script.
     """
 
     numerical: int
     cardinalities: tuple[int, ...]
-    missing_number: float = MISSING_NUMBERS["log_x_plus_3"]
+    numeric_rules: tuple[NumericRule, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.numeric_rules:
+            object.__setattr__(self, "numeric_rules", (NUMERIC_RULES["log_x_plus_3"],) * self.numerical)
+        if len(self.numeric_rules) != self.numerical:
+            raise ValueError(f"{len(self.numeric_rules)} numeric rules for {self.numerical} columns")
+
+    @property
+    def missing_number(self) -> float | tuple[float, ...]:
+        """What stands for a missing number: the same in all columns, or one for each where their rules differ."""
+        numbers = tuple(rule.missing_number for rule in self.numeric_rules)
+        return numbers if len(set(numbers)) > 1 else next(iter(numbers), 0.0)
 
     @property
     def category_dtypes(self) -> tuple[str, ...]:
@@ -90,11 +134,16 @@ class FeatureSpec:
         return tuple(category_dtype(c) for c in self.cardinalities)
 
     def write(self, path: Path) -> None:
-        """Writes ``feature_spec.yaml``. ``source_spec`` names train and test only: NVIDIA's loader refuses a third."""
+        """Writes ``feature_spec.yaml``.
+
+        ``source_spec`` names train and test only, and there is no part beside NVIDIA's four: its loader refuses both.
+        What a feature has beyond ``dtype`` and ``cardinality`` it ignores: there the numeric rules are.
+        """
         numerical = [f"num_{i}" for i in range(self.numerical)]
         categorical = [f"cat_{j}.bin" for j in range(len(self.cardinalities))]
         features: dict[str, dict] = {"label": {"dtype": "bool"}}
-        features |= {name: {"dtype": "float16"} for name in numerical}
+        for name, rule in zip(numerical, self.numeric_rules, strict=True):
+            features[name] = {"dtype": "float16", "numeric_rule": asdict(rule)}
         for name, cardinality, dtype in zip(categorical, self.cardinalities, self.category_dtypes, strict=True):
             features[name] = {"cardinality": cardinality, "dtype": dtype}
         chunks = [("numerical.bin", numerical), ("label.bin", ["label"])] + [(name, [name]) for name in categorical]
@@ -115,24 +164,30 @@ class FeatureSpec:
         path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
     @classmethod
-    def read(cls, path: Path) -> FeatureSpec:
+    def read(cls, path: Path, numeric_rule: NumericRule = NUMERIC_RULES["log_x_plus_3"]) -> FeatureSpec:
         """Reads ``feature_spec.yaml``.
+
+        Args:
+            path: The file.
+            numeric_rule: That of the columns whose rule the file does not say: earlier versions wrote none.
 
         Raises:
             InputError: the file is absent or is not such a specification.
         """
         try:
             document = yaml.safe_load(path.read_text(encoding="utf-8"))
-            channels = document["channel_spec"]
-            cardinalities = tuple(
-                int(document["feature_spec"][name]["cardinality"]) for name in channels["categorical"]
+            channels, features = document["channel_spec"], document["feature_spec"]
+            rules = [features[name].get("numeric_rule") for name in channels["numerical"]]
+            return cls(
+                numerical=len(rules),
+                cardinalities=tuple(int(features[name]["cardinality"]) for name in channels["categorical"]),
+                numeric_rules=tuple(numeric_rule if rule is None else NumericRule.of(rule) for rule in rules),
             )
-            return cls(numerical=len(channels["numerical"]), cardinalities=cardinalities)
         except FileNotFoundError:
             raise InputError(
                 f"{path} does not exist.", remedy="Run `python -m dlrm_lib preprocess` to encode raw rows first."
             ) from None
-        except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
             raise InputError(
                 f"{path} is not a feature specification.", found=f"{type(error).__name__}: {error}"
             ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -32,22 +33,57 @@ def new_file(path: Path) -> Iterator[Path]:
 def new_folder(path: Path) -> Iterator[Path]:
     """Yields an empty folder to fill; it takes the place of ``path`` when the block ends well and is removed otherwise.
 
-    What was at ``path`` is replaced: ask before, if it could be precious.
+    What was at ``path`` is replaced, as ``put_in_place`` does it: ask before, if it could be precious.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(path)
     partial.mkdir()
     try:
         yield partial
-        if path.exists():
-            old = path.with_name(f"{partial.name}-old")
-            os.replace(path, old)
-            os.replace(partial, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(partial, path)
+        put_in_place(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def put_in_place(folder: Path, path: Path) -> None:
+    """Moves a whole folder to ``path``, on the same disk; what was there is removed.
+
+    No call exchanges two folders on every system, so for a moment there is none at ``path``. The old one is then whole
+    at ``<path>.replaced``, and who looks for it calls ``put_back`` first: killed in that moment, nothing is lost.
+    """
+    put_back(path)
+    while True:
+        _discard(path)  # of one who was killed after the second renaming
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(path, _replaced(path))
+        try:
+            os.replace(folder, path)
+            break
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                put_back(path)
+                raise
+            # Somebody who looked between the two renamings has put the old one back.
+    _discard(path)
+
+
+def put_back(path: Path) -> None:
+    """Puts back at ``path`` what one who was replacing it had moved away when he was killed; else does nothing."""
+    with contextlib.suppress(OSError):  # nothing to put back, another was faster, or the disk is read-only
+        if not path.exists():
+            os.rename(_replaced(path), path)
+
+
+def _replaced(path: Path) -> Path:
+    return path.with_name(f"{path.name}.replaced")
+
+
+def _discard(path: Path) -> None:
+    """Removes what ``path`` replaced. By another name first: what bears the one that is put back is whole."""
+    rest = _beside(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(_replaced(path), rest)
+        shutil.rmtree(rest) if rest.is_dir() and not rest.is_symlink() else rest.unlink()
 
 
 def _beside(path: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 
 from dlrm_lib.config import digest
 from dlrm_lib.errors import InputError
-from dlrm_lib.files import write_text
+from dlrm_lib.files import put_back, write_text
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
@@ -64,6 +64,7 @@ class Manifest:
             InputError: there is none, or it is not one of ours.
         """
         path = folder / MANIFEST
+        put_back(folder)
         remedy = "Encode raw rows into this folder with `python -m dlrm_lib preprocess`."
         if not path.exists():
             what = f"{folder} holds no finished data set." if folder.exists() else f"{folder} does not exist."

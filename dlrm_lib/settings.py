@@ -74,7 +74,12 @@ def check(f: dataclasses.Field, value: Any) -> None:
                 bad = f"{text} {meta[limit]}"
                 break
     if bad:
-        raise InputError(f"--{f.name} must be {bad}.", found=as_text(value), remedy=f"{f.name}: {meta['help']}.")
+        raise InputError(
+            f"--{f.name} must be {bad}.",
+            found=as_text(value),
+            remedy=f"{f.name}: {meta['help']}.",
+            fields=(f.name,),
+        )
 
 
 class Section:
@@ -124,5 +129,8 @@ def parse(f: dataclasses.Field, value: Any) -> Any:
         wanted = next(text for prefix, text in expected.items() if kind.startswith(prefix))
         wanted = " or ".join((wanted, *f.metadata["words"]))
         raise InputError(
-            f"--{f.name} takes {wanted}.", found=value, remedy=f"{f.name}: {f.metadata['help']}."
+            f"--{f.name} takes {wanted}.",
+            found=value,
+            remedy=f"{f.name}: {f.metadata['help']}.",
+            fields=(f.name,),
         ) from None

@@ -8,7 +8,7 @@ import numpy as np
 
 from dlrm_lib.config import PreprocessConfig, as_dict, digest
 from dlrm_lib.dataset import EncodedDataset
-from dlrm_lib.features import SPLITS, FeatureSpec
+from dlrm_lib.features import NUMERIC_RULES, SPLITS, FeatureSpec
 from dlrm_lib.manifest import Manifest
 
 CARDINALITIES = (3, 7, 200, 40_000)
@@ -26,7 +26,8 @@ def write_split(folder: Path, spec: FeatureSpec, label, numerical, categorical) 
 def random_dataset(folder: Path, rows=(3000, 500, 700), cardinalities=CARDINALITIES, numerical=4, seed=0, click=None):
     """A data set with random features; ``click(numerical, categorical)`` gives each row's probability (default 0.3)."""
     rng = np.random.default_rng(seed)
-    spec = FeatureSpec(numerical=numerical, cardinalities=tuple(cardinalities))
+    rule = NUMERIC_RULES[PreprocessConfig().numeric_rule]
+    spec = FeatureSpec(numerical=numerical, cardinalities=tuple(cardinalities), numeric_rules=(rule,) * numerical)
     clicks = {}
     for split, n in zip(SPLITS, rows, strict=True):
         x = rng.lognormal(0, 1, (n, numerical)).astype(np.float16)

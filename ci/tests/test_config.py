@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
 import itertools
 import math
+import pickle
 
 import pytest
 
+from dlrm_lib import config as config_module
+from dlrm_lib import settings as settings_module
 from dlrm_lib.config import PRESETS, Config, PreprocessConfig, TrainingConfig, as_dict, digest, fields
 from dlrm_lib.errors import InputError
 
@@ -117,6 +122,23 @@ def test_bad_values_get_a_sentence_that_names_them(overrides, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
         Config.from_preset("smoke", overrides)
     assert len(str(caught.value).splitlines()) <= 3
+    known = {f.name for _, f in fields()}
+    assert set(caught.value.fields) <= known
+    assert set(caught.value.fields) & set(overrides) or not known & set(overrides)
+
+
+@pytest.mark.parametrize("module", [config_module, settings_module])
+def test_every_error_about_settings_says_which(module):
+    calls = [node for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, ast.Call)]
+    errors = [call for call in calls if getattr(call.func, "id", None) == "InputError"]
+    silent = [call for call in errors if "fields" not in {keyword.arg for keyword in call.keywords}]
+    assert errors
+    assert all(call.args[0].value.startswith("There is no such") for call in silent)
+
+
+def test_an_error_keeps_its_fields_on_the_way_from_another_process():
+    error = pickle.loads(pickle.dumps(InputError("what", found=1, fields=("lr", "seed"))))
+    assert (str(error), error.fields) == ("what\n  found: 1", ("lr", "seed"))
 
 
 def test_an_unknown_preset_is_named():

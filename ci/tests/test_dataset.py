@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from encoded import CARDINALITIES, random_dataset
 
 from dlrm_lib.dataset import EncodedDataset, ShuffledBatches, ShuffledRows
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import FeatureSpec, category_dtype
+from dlrm_lib.features import NUMERIC_RULES, FeatureSpec, NumericRule, category_dtype
 from dlrm_lib.manifest import Manifest
 from dlrm_lib.preprocess.rows import encode_integers
 
@@ -35,10 +36,27 @@ def test_batches_are_the_files_rows(dataset):
 
 @pytest.mark.parametrize("rule", ["log_x_plus_2", "log_x_plus_3"])
 def test_a_data_set_says_what_stands_for_a_missing_number(dataset, rule):
+    """Its specification does; that of an earlier version does not, and there the manifest's configuration does."""
     config = {**dataset.manifest.config, "numeric_rule": rule}
     replace(dataset.manifest, config=config).write(dataset.folder)
+    path = dataset.folder / "feature_spec.yaml"
+    replace(dataset.spec, numeric_rules=(NUMERIC_RULES[rule],) * 4).write(path)
+    document = yaml.safe_load(path.read_text())
     missing = encode_integers(np.zeros((1, 1), np.int64), np.ones((1, 1), bool), rule)
     assert EncodedDataset(dataset.folder).spec.missing_number == missing.item()
+    for name in document["channel_spec"]["numerical"]:
+        del document["feature_spec"][name]["numeric_rule"]
+    path.write_text(yaml.safe_dump(document))
+    earlier = EncodedDataset(dataset.folder).spec
+    assert earlier == replace(dataset.spec, numeric_rules=(NUMERIC_RULES[rule],) * 4)
+    assert earlier.missing_number == missing.item()
+
+
+def test_a_spec_of_another_numeric_rule_is_refused(dataset):
+    other = replace(dataset.spec, numeric_rules=(*dataset.spec.numeric_rules[:3], NUMERIC_RULES["log_x_plus_3"]))
+    other.write(dataset.folder / "feature_spec.yaml")
+    with pytest.raises(InputError, match=r"does not fit the manifest[\s\S]*log_x_plus_3"):
+        EncodedDataset(dataset.folder)
 
 
 def test_batches_can_be_reordered_and_resumed(dataset):
@@ -60,11 +78,45 @@ def test_large_types():
 
 
 def test_the_spec_survives_the_file(tmp_path):
-    spec = FeatureSpec(numerical=3, cardinalities=(5, 70_000))
-    spec.write(tmp_path / "feature_spec.yaml")
-    assert FeatureSpec.read(tmp_path / "feature_spec.yaml") == spec
+    path = tmp_path / "feature_spec.yaml"
+    another = NumericRule(name="another", shift=7, missing_number=0.1)
+    rules = (*NUMERIC_RULES.values(), another)
+    for spec in (
+        FeatureSpec(numerical=3, cardinalities=(5, 70_000)),
+        FeatureSpec(numerical=3, cardinalities=(5,), numeric_rules=rules),
+        FeatureSpec(numerical=0, cardinalities=(5,)),
+        FeatureSpec(numerical=1, cardinalities=(), numeric_rules=(another,)),
+    ):
+        spec.write(path)
+        assert FeatureSpec.read(path) == FeatureSpec.read(path, another) == spec
+    assert FeatureSpec(numerical=3, cardinalities=(5,), numeric_rules=rules).missing_number == (0.693359375, 0.0, 0.1)
+    assert FeatureSpec(numerical=2, cardinalities=(5,), numeric_rules=(another,) * 2).missing_number == 0.1
+    with pytest.raises(ValueError, match="1 numeric rules for 2 columns"):
+        FeatureSpec(numerical=2, cardinalities=(5,), numeric_rules=(another,))
+
+
+def test_the_spec_is_what_nvidia_s_loader_takes(tmp_path):
+    """It takes these four parts and no other, two splits, and of each feature its type and cardinality."""
+    FeatureSpec(numerical=2, cardinalities=(5, 70_000)).write(tmp_path / "feature_spec.yaml")
     document = yaml.safe_load((tmp_path / "feature_spec.yaml").read_text())
+    assert set(document) == {"feature_spec", "source_spec", "channel_spec", "metadata"}
     assert set(document["source_spec"]) == {"train", "test"}
+    channels = document["channel_spec"]
+    assert set(channels) == {"numerical", "categorical", "label"}
+    assert sorted(document["feature_spec"]) == sorted(itertools.chain(*channels.values()))
+    assert {np.dtype(document["feature_spec"][name]["dtype"]) for name in channels["numerical"]} == {np.dtype("f2")}
+    assert [document["feature_spec"][name]["cardinality"] for name in channels["categorical"]] == [5, 70_000]
+
+
+@pytest.mark.parametrize("entry", [3, {"name": "log_x_plus_2"}, {"name": "x", "shift": "two", "missing_number": 0}])
+def test_a_numeric_rule_that_is_none_is_refused(tmp_path, entry):
+    path = tmp_path / "feature_spec.yaml"
+    FeatureSpec(numerical=1, cardinalities=(5,)).write(path)
+    document = yaml.safe_load(path.read_text())
+    document["feature_spec"]["num_0"]["numeric_rule"] = entry
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(InputError, match="is not a feature specification"):
+        FeatureSpec.read(path)
 
 
 @pytest.mark.parametrize(("column", "value"), [(0, 3), (1, -1), (3, 40_000)])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -44,6 +48,61 @@ def test_interaction_and_its_gradient_equal_autograd_in_float64(dim, columns, ha
     assert torch.allclose(rows.grad.double(), exact[1].grad, atol=1e-5)
     if has_bottom:
         assert torch.allclose(bottom.grad.double(), exact[0].grad, atol=1e-5)
+
+
+# Stacks of 256 KiB, also for the first thread: what grows with the vectors must not be on them.
+SMALL_STACKS = """
+import resource, threading, torch
+from pathlib import Path
+from dlrm_lib.kernels.cpu import CpuKernels
+threading.stack_size(256 << 10)
+def in_a_thread(call):
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+"""
+
+
+def in_a_process(script: str) -> None:
+    environment = {**os.environ, "OMP_STACKSIZE": "256k"}
+    command = [sys.executable, "-W", "error", "-c", SMALL_STACKS + script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "well\n", "")
+
+
+def test_two_thousand_vectors_interact_where_stacks_are_small():
+    in_a_process("""
+def interact():
+    for dim, self_interaction in ((2, False), (2, True), (64, False)):
+        rows = torch.randn(2, 2000, dim, requires_grad=True)
+        i, j = torch.tril_indices(2000, 2000, 0 if self_interaction else -1)
+        out = CpuKernels(dim, 2000, self_interaction).interact(None, rows, len(i) + 1)
+        upstream = torch.randn_like(out)
+        out.backward(upstream)
+        exact = rows.detach().double().requires_grad_()
+        expected = (exact @ exact.mT)[:, i, j]
+        expected.backward(upstream[:, :-1].double())
+        assert torch.allclose(out[:, :-1].double(), expected, atol=1e-4) and not out[:, -1].any()
+        assert torch.allclose(rows.grad.double(), exact.grad, atol=1e-3)
+    print("well")
+in_a_thread(interact)
+""")
+
+
+def test_too_little_memory_for_all_pairs_is_said():
+    in_a_process("""
+c = CpuKernels(2, 40_000, False)._c
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), resource.RLIM_INFINITY))
+for call, pointers in ((c.interact, 3), (c.interact_backward, 5)):
+    try:
+        call(*[None] * pointers, 0, 0, 0, 2)
+    except MemoryError as error:
+        assert "need 19,2" in str(error), error  # 2 threads, and 40,000 * 40,000 * 1.5 numbers of 4 bytes
+    else:
+        raise AssertionError("no MemoryError")
+print("well")
+""")
 
 
 @pytest.mark.parametrize("count", [0, 1, 1000])

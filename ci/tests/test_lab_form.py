@@ -10,7 +10,7 @@ import sys
 import pytest
 from ipywidgets import Checkbox, Dropdown, SelectionSlider, Text
 
-from dlrm_lib.config import PRESETS, Config, as_dict, fields
+from dlrm_lib.config import PRESETS, Config, TrainingConfig, as_dict, fields
 from dlrm_lib.errors import InputError
 from dlrm_lib.lab.form import ESSENTIAL, Form
 
@@ -197,6 +197,38 @@ def test_two_rows_orders_exclude_each_other(form):
     assert with_errors(form) == {"shuffle_batch_order"}
     form.fields["shuffle_rows"].entry.value = False
     assert form.config == LAPTOP.override(shuffle_batch_order=True)
+
+
+def contradictory(monkeypatch, **fields) -> None:
+    """From now on an lr of 0.5 does not go with seed 7; the sentence names another setting."""
+    check = TrainingConfig.__post_init__
+
+    def refuse(self: TrainingConfig) -> None:
+        check(self)
+        if (self.lr, self.seed) == (0.5, 7):
+            raise InputError("These two do not agree, whatever epochs is.", **fields)
+
+    monkeypatch.setattr(TrainingConfig, "__post_init__", refuse)
+
+
+def test_who_is_to_blame_is_what_the_error_says_not_what_its_text_mentions(form, monkeypatch):
+    contradictory(monkeypatch, fields=("seed", "lr"))
+    form.fields["epochs"].entry.value = "3"
+    form.fields["lr"].entry.value = "0.5"
+    form.fields["seed"].entry.value = "7"
+    form.fields["epochs"].entry.value = "2"
+    assert with_errors(form) == {"seed"}
+    form.fields["lr"].entry.value = "0.4"
+    assert form.config == LAPTOP.override(epochs=2, seed=7, lr=0.4)
+    form.fields["lr"].entry.value = "0.5"
+    assert with_errors(form) == {"lr"}
+
+
+def test_an_error_that_blames_no_field_is_not_hidden(form, monkeypatch):
+    contradictory(monkeypatch)
+    form.fields["lr"].entry.value = "0.5"
+    with pytest.raises(InputError, match="do not agree"):
+        form.fields["seed"].entry.value = "7"
 
 
 def test_all_errors_are_shown_at_once(form):

@@ -17,7 +17,7 @@ from dlrm_lib.backends import pick
 from dlrm_lib.config import ModelConfig
 from dlrm_lib.dataset import Batch
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import MISSING_NUMBERS, FeatureSpec
+from dlrm_lib.features import NUMERIC_RULES, FeatureSpec, NumericRule
 from dlrm_lib.model import DLRM, blueprint
 from dlrm_lib.model.interactions import interaction
 from dlrm_lib.model.layers import MissingFlags, NumberEmbedding, Standardise, mlp
@@ -222,15 +222,14 @@ def test_missing_numbers_are_flagged_as_they_are_encoded(rule):
     missing = np.array([[True, False], [False, True], [False, False], [False, False]])
     encoded = torch.from_numpy(encode_integers(integer, missing, rule)).float()
     expected = missing if rule == "log_x_plus_3" else integer == 0
-    assert torch.equal(MissingFlags(MISSING_NUMBERS[rule])(encoded), torch.from_numpy(expected).float())
+    assert torch.equal(MissingFlags(NUMERIC_RULES[rule].missing_number)(encoded), torch.from_numpy(expected).float())
 
 
 def test_a_flag_is_an_input_of_its_own_behind_the_standardised_numbers():
     settings = {"embedding_dim": 6, "bottom_mlp_sizes": (8, 6), "top_mlp_sizes": (10, 1), "standardise": True}
-    model, batch = (
-        DLRM(replace(SPEC, missing_number=2.5), ModelConfig(**settings, flag_missing=True)),
-        random_batch(rows=4),
-    )
+    rule = NumericRule(name="another", shift=2, missing_number=2.5)
+    spec = replace(SPEC, numeric_rules=(rule,) * SPEC.numerical)
+    model, batch = DLRM(spec, ModelConfig(**settings, flag_missing=True)), random_batch(rows=4)
     batch.numerical[1, 3] = batch.numerical[2, 0] = 2.5
     model.standardise.measure(batch.numerical)
     seen = []

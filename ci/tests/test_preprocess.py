@@ -24,6 +24,7 @@ from dlrm_lib.config import PreprocessConfig, as_dict
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import CRITEO, RawColumns
+from dlrm_lib.manifest import Manifest
 from dlrm_lib.preprocess import pipeline, plan, preprocess, session, shuffle, source_files, tasks
 from dlrm_lib.preprocess.watched import run_job
 
@@ -448,6 +449,29 @@ def test_what_was_being_written_when_a_run_was_killed_stays_out(days: Path, tmp_
     for name in ("manifest.json.partial-0a1b2c3d", "vocabulary/cat_0.parquet.partial-0a1b2c3d"):
         (partial / "data" / name).write_bytes(b"half")
     check(days, tmp_path / "out", LENIENT)
+
+
+def test_killed_while_it_is_put_in_its_place_one_whole_data_set_is_there(
+    days: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(days, tmp_path / "out", LENIENT)
+    before = Manifest.read(tmp_path / "out")
+    replace = os.replace
+
+    def stop(source: Path, target: Path) -> None:
+        if Path(target) == tmp_path / "out":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    other = dataclasses.replace(LENIENT, order="input")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", stop)
+        with pytest.raises(KeyboardInterrupt):
+            preprocess(days, tmp_path / "out", other, columns=SMALL)
+    assert not (tmp_path / "out").exists()
+    assert Manifest.read(tmp_path / "out") == before
+    check(days, tmp_path / "out", other)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
 
 
 def test_no_two_runs_make_the_same_data_set(days: Path, tmp_path: Path) -> None:

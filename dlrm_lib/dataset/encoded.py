@@ -5,7 +5,6 @@ A data set is a folder in the layout of NVIDIA's later DLRM (see ``features.py``
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from dlrm_lib.dataset.file_split import FileSplit
 from dlrm_lib.dataset.split import Dataset
 from dlrm_lib.dataset.take import Take
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import MISSING_NUMBERS, SPLITS, FeatureSpec
+from dlrm_lib.features import NUMERIC_RULES, SPLITS, FeatureSpec
 from dlrm_lib.manifest import Manifest
 
 
@@ -97,15 +96,18 @@ class EncodedDataset(Dataset):
         """
         self.folder = Path(folder)
         self.manifest = Manifest.read(self.folder)
-        spec = FeatureSpec.read(self.folder / "feature_spec.yaml")
-        if list(spec.cardinalities) != self.manifest.cardinalities:
-            raise InputError(
-                f"{self.folder / 'feature_spec.yaml'} does not fit the manifest.",
-                found=f"cardinalities {list(spec.cardinalities)}",
-                remedy="Encode the raw rows again.",
-            )
-        missing = MISSING_NUMBERS[self.manifest.config["numeric_rule"]]
-        self.spec = dataclasses.replace(spec, missing_number=missing)
+        rule = NUMERIC_RULES[self.manifest.config["numeric_rule"]]
+        self.spec = FeatureSpec.read(self.folder / "feature_spec.yaml", rule)
+        for what, found, expected in (
+            ("cardinalities", list(self.spec.cardinalities), self.manifest.cardinalities),
+            ("numeric_rule", sorted({of.name for of in self.spec.numeric_rules} - {rule.name}), []),
+        ):
+            if found != expected:
+                raise InputError(
+                    f"{self.folder / 'feature_spec.yaml'} does not fit the manifest.",
+                    found=f"{what} {found}",
+                    remedy="Encode the raw rows again.",
+                )
         self.train, self.validation, self.test = (
             ColumnSplit.open(self.folder / name, self.spec, self.manifest.rows[name]) for name in SPLITS
         )

@@ -34,6 +34,7 @@ def open_dataset(
             "--dataset_subset must be above 0 and at most 1.",
             found=dataset_subset,
             remedy="0.1 means the first tenth of the training rows.",
+            fields=("dataset_subset",),
         )
     folder = Path(folder)
     dataset: Dataset
@@ -72,4 +73,5 @@ def refuse_bags(config: Config) -> None:
             "--num_indices_per_lookup needs --synthetic_dataset: a data set has one id per feature and row.",
             found=config.model.num_indices_per_lookup,
             remedy="Leave it out, or add --synthetic_dataset.",
+            fields=("num_indices_per_lookup", "synthetic_dataset"),
         )

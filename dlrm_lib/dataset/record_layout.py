@@ -56,6 +56,7 @@ class RecordSplit(FileSplit):
                 f"{len(spec.cardinalities)} ids).",
                 found=f"{size:,} bytes, which leaves {size % (4 * fields)} of {4 * fields}",
                 remedy="Set --num_numerical_features to what the records hold, or copy the file again.",
+                fields=("num_numerical_features",),
             )
         records = np.memmap(path, "int32", "r").reshape(-1, fields) if size else np.empty((0, fields), np.int32)
         return cls(path, name, spec, np.asarray(records))

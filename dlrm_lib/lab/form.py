@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -148,11 +147,13 @@ class Form:
             try:
                 return self._valid.override(**values)
             except InputError as error:
-                text = str(error)
-                named = [name for name in self.names if re.search(rf"\b{name}\b", text)]
+                named = [name for name in self.names if name in error.fields]
+                if not named:  # the last valid configuration agrees with itself, so this is no one's typing
+                    raise
                 # What a field that cannot be read contradicts is not known yet.
                 if not errors.keys() & set(named):
-                    errors[max(named, key=lambda name: name in self._touched and self._touched.index(name) + 1)] = text
+                    last = max(named, key=lambda name: name in self._touched and self._touched.index(name) + 1)
+                    errors[last] = str(error)
                 for name in named:
                     values.pop(name, None)
 

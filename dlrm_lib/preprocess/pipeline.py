@@ -24,7 +24,8 @@ from pyspark import RDD
 import dlrm_lib
 from dlrm_lib.config import PreprocessConfig, as_dict, digest
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import CRITEO, SPLITS, FeatureSpec, RawColumns
+from dlrm_lib.features import CRITEO, NUMERIC_RULES, SPLITS, FeatureSpec, RawColumns
+from dlrm_lib.files import put_back
 from dlrm_lib.manifest import MANIFEST, Manifest
 from dlrm_lib.preprocess import quarantine
 from dlrm_lib.preprocess.cluster import check_workers
@@ -146,7 +147,11 @@ def _make(tasks: Tasks, job: Job, files: list[Path], partitions: int | None, pla
     counted = train if job.config.vocabulary_days == "training" else rows
     job = dataclasses.replace(job, config=job.config.for_rows(counted))
     ranked, shares = _count(tasks, job, parts, counted)
-    spec = FeatureSpec(numerical=job.columns.numerical, cardinalities=tuple(column.cardinality for column in ranked))
+    spec = FeatureSpec(
+        numerical=job.columns.numerical,
+        cardinalities=tuple(column.cardinality for column in ranked),
+        numeric_rules=(NUMERIC_RULES[job.config.numeric_rule],) * job.columns.numerical,
+    )
     layout = Layout(
         train=train,
         test=test,
@@ -174,6 +179,7 @@ def _make(tasks: Tasks, job: Job, files: list[Path], partitions: int | None, pla
 
 def _check_output(output: Path, source: Path) -> None:
     """Refuses to replace anything but a data set or an empty folder."""
+    put_back(output)
     remedy = "Name a folder that does not exist yet, or an encoded data set to replace."
     if source.resolve().is_relative_to(output.resolve()):
         raise InputError(f"{output} holds the raw rows: it cannot be the output.", remedy=remedy)

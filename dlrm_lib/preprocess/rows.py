@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dlrm_lib.features import MISSING_NUMBERS, RawColumns
+from dlrm_lib.features import NUMERIC_RULES, NumericRule, RawColumns
 from dlrm_lib.preprocess.compiled import compiled, load8
 from dlrm_lib.preprocess.tokens import TAG, Texts, Tokens
 
@@ -122,8 +122,7 @@ def encode_integers(integer: np.ndarray, missing: np.ndarray, rule: str) -> np.n
     Args:
         integer: int64 [rows, N]; 0 where missing.
         missing: bool [rows, N].
-        rule: ``log_x_plus_2``: log(max(x + 2, 1)), missing counts as 0. ``log_x_plus_3``: log(x + 3), and 0.0 for
-            missing and for x <= -3, as NVIDIA's released script computes it.
+        rule: A key of ``NUMERIC_RULES``.
 
     Returns:
         float16 [rows, N].
@@ -132,19 +131,19 @@ def encode_integers(integer: np.ndarray, missing: np.ndarray, rule: str) -> np.n
     encoded = np.empty(integer.shape, np.uint16)
     if _look_up(integer, missing, table.view(np.uint16), encoded):
         large = integer >= _TABLE
-        shifted = integer[large].astype(np.uint64) + np.uint64(_SHIFTS[rule])  # the sum of int64 could overflow
+        # As unsigned numbers, for the sum of int64 could overflow.
+        shifted = integer[large].astype(np.uint64) + np.uint64(NUMERIC_RULES[rule].shift)
         encoded[large] = np.log(shifted.astype(np.float64)).astype(np.float16).view(np.uint16)
     return encoded.view(np.float16)
 
 
-def _table(shift: int, when_missing: float) -> np.ndarray:
+def _table(rule: NumericRule) -> np.ndarray:
     """float16: what missing becomes, then what integers from ``-shift`` to ``_TABLE - 1`` become."""
-    logarithms = np.log(np.maximum(np.arange(_TABLE + shift, dtype=np.float64), 1.0))
-    return np.concatenate([[when_missing], logarithms]).astype(np.float16)
+    logarithms = np.log(np.maximum(np.arange(_TABLE + rule.shift, dtype=np.float64), 1.0))
+    return np.concatenate([[rule.missing_number], logarithms]).astype(np.float16)
 
 
-_SHIFTS = {"log_x_plus_2": 2, "log_x_plus_3": 3}
-_TABLES = {rule: _table(shift, MISSING_NUMBERS[rule]) for rule, shift in _SHIFTS.items()}
+_TABLES = {name: _table(rule) for name, rule in NUMERIC_RULES.items()}
 
 
 @compiled

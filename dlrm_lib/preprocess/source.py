@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from dlrm_lib.errors import InputError
+from dlrm_lib.files import put_back
 from dlrm_lib.preprocess.rows import PADDING
 
 _DAY = re.compile(r"day_(0|[1-9][0-9]*)(?:\.gz)?")
@@ -43,6 +44,7 @@ def source_files(source: Path) -> list[Path]:
     Raises:
         InputError: nothing there, no day files, a day missing or there twice, or a file that cannot be read.
     """
+    put_back(source)
     if source.is_dir():
         paths = _day_files(source)
     elif source.exists():

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dlrm_lib.errors import InputError
+from dlrm_lib.files import put_in_place
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
@@ -107,9 +108,7 @@ class Unfinished:
         """Puts the data set in its place; what was there is replaced."""
         for path in self.data.rglob("*.partial-*"):  # what a task was writing when it was killed
             path.unlink()
-        if self._output.exists():
-            os.replace(self._output, self._folder / "replaced")
-        os.replace(self.data, self._output)
+        put_in_place(self.data, self._output)
         self._remove()
 
     def clear_others(self) -> list[Path]:

@@ -127,9 +127,15 @@ def _check(config: SyntheticConfig, workers: int) -> None:
             "--rows is too small: every day needs at least two rows, as the last one becomes test and validation.",
             found=f"{config.rows} rows for {config.days} days",
             remedy=f"Ask for at least {2 * config.days} rows, or for fewer days.",
+            fields=("rows", "days"),
         )
     if config.days > _MOST_DAYS:
-        raise InputError("--days is too large.", found=config.days, remedy=f"Ask for at most {_MOST_DAYS} days.")
+        raise InputError(
+            "--days is too large.",
+            found=config.days,
+            remedy=f"Ask for at most {_MOST_DAYS} days.",
+            fields=("days",),
+        )
     if workers < 1:
         raise InputError("--workers must be at least 1.", found=workers, remedy="Give --workers a number above 0.")
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dlrm_lib.features import NUMERIC_RULES
 from dlrm_lib.synthetic.columns import CATEGORICALS, INTEGER_BINS, INTEGERS, MISSING
 
 BIAS = -1.45
@@ -183,7 +184,8 @@ def _norm(values: np.ndarray) -> tuple[float, float, float, float]:
 
 def _logarithm(values: np.ndarray) -> np.ndarray:
     """log(x + 2) as the encoding takes it: x below 0 counts as -1, a missing one as 0."""
-    return np.log(np.where(values == MISSING, 2.0, np.maximum(values + 2.0, 1.0)))
+    shift = float(NUMERIC_RULES["log_x_plus_2"].shift)
+    return np.log(np.where(values == MISSING, shift, np.maximum(values + shift, 1.0)))
 
 
 def _coefficients(rng: np.random.Generator, values: int, dimensions: int) -> np.ndarray:

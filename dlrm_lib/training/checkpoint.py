@@ -20,7 +20,7 @@ from dlrm_lib.backends.backend import Backend
 from dlrm_lib.config import Config, TrainingConfig, as_dict
 from dlrm_lib.dataset import Dataset
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import FeatureSpec
+from dlrm_lib.features import NUMERIC_RULES, FeatureSpec
 from dlrm_lib.manifest import Manifest
 from dlrm_lib.model import DLRM
 from dlrm_lib.settings import as_text
@@ -243,9 +243,10 @@ def _config(path: Path, about: dict[str, Any]) -> Config:
 
 
 def _model(about: dict[str, Any], config: Config) -> DLRM:
+    rule = next(rule for rule in NUMERIC_RULES.values() if rule.missing_number == about["missing_number"])
     spec = FeatureSpec(
         numerical=about["numerical"],
         cardinalities=tuple(about["cardinalities"]),
-        missing_number=about["missing_number"],
+        numeric_rules=(rule,) * about["numerical"],
     )
     return DLRM(spec, config.model)

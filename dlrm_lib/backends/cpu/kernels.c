@@ -7,7 +7,9 @@
  * Results are the same for any number of threads: a thread owns samples, or rows of a table, and whatever is summed for
  * one of them is summed in the order of the samples.
  */
+#include <omp.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LANES 16 /* floats in the widest vector register in use; compilers split it for narrower ones */
@@ -17,12 +19,20 @@
 
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(64)));
 
-/* Vectors of one sample, padded by zeros, and a place for their products with each other. */
+/* Vectors of one sample, padded by zeros, and places for what is made of them. */
 typedef struct {
     float vector[PADDED(VECTORS, TILE)][PADDED(DIM, LANES)];
     float column[DIM][PADDED(VECTORS, LANES)]; /* the same, transposed */
     float product[PADDED(VECTORS, TILE)][PADDED(VECTORS, LANES)];
+    float sum[PADDED(VECTORS, TILE)][PADDED(DIM, LANES)];
+    float pairs[PAIRS + PADDED(VECTORS, LANES)];
 } __attribute__((aligned(64))) sample;
+
+/* A sample for each thread, or NULL. It is too large for a stack: 2,000 vectors have 2,000,000 products. */
+static inline sample *samples(int threads)
+{
+    return aligned_alloc(64, threads * sizeof(sample));
+}
 
 /* c [rows, width] = a [rows, inner] b [inner, width]: rows a multiple of TILE, width one of LANES.
  *
@@ -53,59 +63,69 @@ static inline void load(sample *s, const float *first, const float *rows, int64_
 /* The dot product of every pair of vectors, each pair once.
  *
  * first [B, n, D] (n = 0 or 1: the bottom MLP's vector) and rows [B, F - n, D] are the vectors; out [B, width] receives
- * the first vector, the products (row by row of the lower triangle) and zeros up to width. */
-void interact(const float *first, const float *rows, float *out, int64_t batch, int64_t n, int64_t width, int threads)
+ * the first vector, the products (row by row of the lower triangle) and zeros up to width. The result is the bytes of
+ * memory that were not to be had: 0 if all went well. */
+int64_t interact(const float *first, const float *rows, float *out, int64_t batch, int64_t n, int64_t width,
+                 int threads)
 {
+    sample *all = samples(threads);
+    if (!all)
+        return threads * sizeof(sample);
 #pragma omp parallel num_threads(threads)
     {
-        sample s = {};
-        float pairs[PAIRS + PADDED(VECTORS, LANES)];
+        sample *restrict s = memset(all + omp_get_thread_num(), 0, sizeof(sample));
 #pragma omp for schedule(static)
         for (int64_t b = 0; b < batch; b++) {
-            load(&s, first + b * n * DIM, rows + b * (VECTORS - n) * DIM, n);
+            load(s, first + b * n * DIM, rows + b * (VECTORS - n) * DIM, n);
             for (int i = 0; i < VECTORS; i++)
                 for (int d = 0; d < DIM; d++)
-                    s.column[d][i] = s.vector[i][d];
-            multiply(s.vector[0], PADDED(DIM, LANES), s.column[0], s.product[0], PADDED(VECTORS, TILE), DIM,
+                    s->column[d][i] = s->vector[i][d];
+            multiply(s->vector[0], PADDED(DIM, LANES), s->column[0], s->product[0], PADDED(VECTORS, TILE), DIM,
                      PADDED(VECTORS, LANES), 1);
             /* Rows of one constant length are quick to copy: each overwrites what the one before has too much. */
             for (int i = 0, at = 0; i < VECTORS; at += i++ + SELF)
-                memcpy(pairs + at, s.product[i], sizeof(s.product[i]));
+                memcpy(s->pairs + at, s->product[i], sizeof(s->product[i]));
             float *to = out + b * width;
-            memcpy(to, s.vector[0], n * DIM * sizeof(float));
-            memcpy(to + n * DIM, pairs, PAIRS * sizeof(float));
+            memcpy(to, s->vector[0], n * DIM * sizeof(float));
+            memcpy(to + n * DIM, s->pairs, PAIRS * sizeof(float));
             memset(to + n * DIM + PAIRS, 0, (width - n * DIM - PAIRS) * sizeof(float));
         }
     }
+    free(all);
+    return 0;
 }
 
-/* The gradient of interact: from grad [B, width] to grad_first [B, n, D] and grad_rows [B, F - n, D].
+/* The gradient of interact, and its result: from grad [B, width] to grad_first [B, n, D] and grad_rows [B, F - n, D].
  *
  * The product of two vectors adds its gradient times the one to the gradient of the other, and vice versa. */
-void interact_backward(const float *first, const float *rows, const float *grad, float *grad_first, float *grad_rows,
-                       int64_t batch, int64_t n, int64_t width, int threads)
+int64_t interact_backward(const float *first, const float *rows, const float *grad, float *grad_first,
+                          float *grad_rows, int64_t batch, int64_t n, int64_t width, int threads)
 {
+    sample *all = samples(threads);
+    if (!all)
+        return threads * sizeof(sample);
 #pragma omp parallel num_threads(threads)
     {
-        sample s = {};
-        float sum[PADDED(VECTORS, TILE)][PADDED(DIM, LANES)] __attribute__((aligned(64)));
+        sample *restrict s = memset(all + omp_get_thread_num(), 0, sizeof(sample));
 #pragma omp for schedule(static)
         for (int64_t b = 0; b < batch; b++) {
-            load(&s, first + b * n * DIM, rows + b * (VECTORS - n) * DIM, n);
+            load(s, first + b * n * DIM, rows + b * (VECTORS - n) * DIM, n);
             const float *from = grad + b * width + n * DIM;
             for (int i = 0; i < VECTORS; i++) {
                 for (int j = 0; j < i; j++)
-                    s.product[i][j] = s.product[j][i] = *from++;
-                s.product[i][i] = SELF ? 2 * *from++ : 0;
+                    s->product[i][j] = s->product[j][i] = *from++;
+                s->product[i][i] = SELF ? 2 * *from++ : 0;
             }
-            multiply(s.product[0], PADDED(VECTORS, LANES), s.vector[0], sum[0], PADDED(VECTORS, TILE), VECTORS,
+            multiply(s->product[0], PADDED(VECTORS, LANES), s->vector[0], s->sum[0], PADDED(VECTORS, TILE), VECTORS,
                      PADDED(DIM, LANES), 0);
             for (int64_t d = 0; d < n * DIM; d++)
-                grad_first[b * DIM + d] = sum[0][d] + grad[b * width + d];
+                grad_first[b * DIM + d] = s->sum[0][d] + grad[b * width + d];
             for (int64_t i = n; i < VECTORS; i++)
-                memcpy(grad_rows + (b * (VECTORS - n) + i - n) * DIM, sum[i], DIM * sizeof(float));
+                memcpy(grad_rows + (b * (VECTORS - n) + i - n) * DIM, s->sum[i], DIM * sizeof(float));
         }
     }
+    free(all);
+    return 0;
 }
 
 /* Which of so many threads owns a row: scattered, so that neighbours and small tables are shared out evenly. */

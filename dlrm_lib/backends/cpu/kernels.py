@@ -95,11 +95,17 @@ def _compiled(dim: int, vectors: int, self_interaction: bool) -> ctypes.CDLL:
 def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:
     pointer, number, threads = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     for name, result, arguments in (
-        ("interact", None, [pointer] * 3 + [number] * 3 + [threads]),
-        ("interact_backward", None, [pointer] * 5 + [number] * 3 + [threads]),
+        ("interact", number, [pointer] * 3 + [number] * 3 + [threads]),
+        ("interact_backward", number, [pointer] * 5 + [number] * 3 + [threads]),
         ("add_rows", None, [pointer] * 3 + [number, ctypes.c_float, threads]),
         ("sum_rows", number, [pointer] * 2 + [number] + [pointer] * 4 + [threads]),
     ):
         function = getattr(kernels, name)
         function.restype, function.argtypes = result, arguments
+    kernels.interact.errcheck = kernels.interact_backward.errcheck = _had_memory
     return kernels
+
+
+def _had_memory(lacking: int, *_: object) -> None:
+    if lacking:
+        raise MemoryError(f"the products of all pairs of vectors need {lacking:,} bytes of memory, which are not there")

@@ -55,12 +55,14 @@ def prepare(execution: str) -> None:
             "--execution lazy comes too late: the plugin has been loaded without it.",
             found=f"{LAZY_MODE} is not set",
             remedy=f"Start anew with {LAZY_MODE}=1.",
+            fields=("execution",),
         )
     if given is not None and execution != "auto" and (given != "0") != (wanted == "1"):
         raise InputError(
             f"--execution {execution} needs {LAZY_MODE}={wanted}, which the plugin reads once per process.",
             found=f"{LAZY_MODE}={given}",
             remedy=f"Start anew with {LAZY_MODE}={wanted}, or without it.",
+            fields=("execution",),
         )
     os.environ.setdefault(LAZY_MODE, wanted)
     for variable, name in OPERATOR_LISTS.items():
