@@ -123,10 +123,9 @@ class FeatureSpec:
             raise ValueError(f"{len(self.numeric_rules)} numeric rules for {self.numerical} columns")
 
     @property
-    def missing_number(self) -> float | tuple[float, ...]:
-        """What stands for a missing number: the same in all columns, or one for each where their rules differ."""
-        numbers = tuple(rule.missing_number for rule in self.numeric_rules)
-        return numbers if len(set(numbers)) > 1 else next(iter(numbers), 0.0)
+    def missing_numbers(self) -> tuple[float, ...]:
+        """What stands for a missing number in each numerical column."""
+        return tuple(rule.missing_number for rule in self.numeric_rules)
 
     @property
     def category_dtypes(self) -> tuple[str, ...]:

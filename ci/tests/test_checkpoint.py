@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import resource
 
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from dlrm_lib.backends import pick
 from dlrm_lib.config import Config, as_dict
 from dlrm_lib.errors import InputError
+from dlrm_lib.features import NUMERIC_RULES
 from dlrm_lib.training import (
     Results,
     build,
@@ -181,6 +183,21 @@ def test_files_of_other_versions_are_refused(dataset, good, tmp_path, change, me
     path = with_facts(good, tmp_path / "x.safetensors", change)
     with pytest.raises(InputError, match=message):
         load_checkpoint(path, dataset.manifest)
+
+
+@pytest.mark.parametrize("rule", NUMERIC_RULES.values(), ids=lambda rule: rule.name)
+def test_a_checkpoint_of_an_earlier_version_is_opened(dataset, trained, good, tmp_path, rule):
+    def earlier(about):
+        del about["numeric_rules"], about["model"]["cross_layers"], about["model"]["cross_rank"]
+        about["missing_number"] = rule.missing_number
+        about["training"] |= {"decay_start_step": None, "precision": "auto", "device": "auto", "execution": "auto"}
+        about["training"] |= {"interaction_lasso": 0.1, "lasso_start_step": 3}  # beside Adagrad they did nothing
+
+    path = with_facts(good, tmp_path / "x.safetensors", earlier)
+    loaded, config = load_checkpoint(path, dataset.manifest)
+    assert same(trained.model, loaded)
+    assert loaded.spec == dataclasses.replace(dataset.spec, numeric_rules=(rule,) * dataset.spec.numerical)
+    assert (config.model, config.training.interaction_lasso) == (CONFIG.model, 0.0)
 
 
 def test_a_state_is_no_checkpoint_and_a_checkpoint_no_state(dataset, trained, good, tmp_path):

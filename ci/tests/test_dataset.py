@@ -43,13 +43,13 @@ def test_a_data_set_says_what_stands_for_a_missing_number(dataset, rule):
     replace(dataset.spec, numeric_rules=(NUMERIC_RULES[rule],) * 4).write(path)
     document = yaml.safe_load(path.read_text())
     missing = encode_integers(np.zeros((1, 1), np.int64), np.ones((1, 1), bool), rule)
-    assert EncodedDataset(dataset.folder).spec.missing_number == missing.item()
+    assert EncodedDataset(dataset.folder).spec.missing_numbers == (missing.item(),) * dataset.spec.numerical
     for name in document["channel_spec"]["numerical"]:
         del document["feature_spec"][name]["numeric_rule"]
     path.write_text(yaml.safe_dump(document))
     earlier = EncodedDataset(dataset.folder).spec
     assert earlier == replace(dataset.spec, numeric_rules=(NUMERIC_RULES[rule],) * 4)
-    assert earlier.missing_number == missing.item()
+    assert earlier.missing_numbers == (missing.item(),) * dataset.spec.numerical
 
 
 def test_a_spec_of_another_numeric_rule_is_refused(dataset):
@@ -89,8 +89,8 @@ def test_the_spec_survives_the_file(tmp_path):
     ):
         spec.write(path)
         assert FeatureSpec.read(path) == FeatureSpec.read(path, another) == spec
-    assert FeatureSpec(numerical=3, cardinalities=(5,), numeric_rules=rules).missing_number == (0.693359375, 0.0, 0.1)
-    assert FeatureSpec(numerical=2, cardinalities=(5,), numeric_rules=(another,) * 2).missing_number == 0.1
+    assert FeatureSpec(numerical=3, cardinalities=(5,), numeric_rules=rules).missing_numbers == (0.693359375, 0.0, 0.1)
+    assert FeatureSpec(numerical=2, cardinalities=(5,), numeric_rules=(another,) * 2).missing_numbers == (0.1, 0.1)
     with pytest.raises(ValueError, match="1 numeric rules for 2 columns"):
         FeatureSpec(numerical=2, cardinalities=(5,), numeric_rules=(another,))
 

@@ -222,7 +222,15 @@ def test_missing_numbers_are_flagged_as_they_are_encoded(rule):
     missing = np.array([[True, False], [False, True], [False, False], [False, False]])
     encoded = torch.from_numpy(encode_integers(integer, missing, rule)).float()
     expected = missing if rule == "log_x_plus_3" else integer == 0
-    assert torch.equal(MissingFlags(NUMERIC_RULES[rule].missing_number)(encoded), torch.from_numpy(expected).float())
+    assert torch.equal(
+        MissingFlags([NUMERIC_RULES[rule].missing_number] * 2)(encoded), torch.from_numpy(expected).float()
+    )
+
+
+def test_each_column_has_its_own_number_for_missing():
+    flags = MissingFlags([0.0, 0.693359375, 0.1])
+    numbers = torch.tensor([[0.0, 0.0, 0.0], [0.693359375] * 3, [0.1] * 3])
+    assert torch.equal(flags(numbers), torch.eye(3))
 
 
 def test_a_flag_is_an_input_of_its_own_behind_the_standardised_numbers():

@@ -60,7 +60,7 @@ class DLRM(nn.Module):
             init=config.embedding_init,
         )
         self.standardise = Standardise(spec.numerical) if has_bottom and config.standardise else nn.Identity()
-        self.missing = MissingFlags(spec.missing_number) if has_bottom and config.flag_missing else None
+        self.missing = MissingFlags(spec.missing_numbers) if has_bottom and config.flag_missing else None
         self.numbers = None
         if has_bottom and config.embed_numbers:
             self.numbers = NumberEmbedding(spec.numerical, dim, config.embedding_init)

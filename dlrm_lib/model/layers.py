@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -67,14 +68,14 @@ class MissingFlags(nn.Module):
     that it is missing often says more than any value would.
     """
 
-    def __init__(self, missing_number: float) -> None:
-        """``missing_number`` is what the encoding wrote for it (see ``FeatureSpec``)."""
+    def __init__(self, missing_numbers: Sequence[float]) -> None:
+        """``missing_numbers`` is what the encoding wrote for one in each column (see ``FeatureSpec``)."""
         super().__init__()
-        self.missing_number = missing_number
+        self.register_buffer("missing_numbers", torch.tensor(missing_numbers), persistent=False)
 
     def forward(self, numbers: torch.Tensor) -> torch.Tensor:
         """Encoded numbers, float32 [B, N] → float32 [B, N]: 1 where one is missing, else 0."""
-        return (numbers == self.missing_number).float()
+        return (numbers == self.missing_numbers).float()
 
 
 class NumberEmbedding(nn.Module):

@@ -20,7 +20,7 @@ from dlrm_lib.backends.backend import Backend
 from dlrm_lib.config import Config, TrainingConfig, as_dict
 from dlrm_lib.dataset import Dataset
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import NUMERIC_RULES, FeatureSpec
+from dlrm_lib.features import NUMERIC_RULES, FeatureSpec, NumericRule
 from dlrm_lib.manifest import Manifest
 from dlrm_lib.model import DLRM
 from dlrm_lib.settings import as_text
@@ -161,7 +161,7 @@ def _about(kind: str, training: Training) -> dict[str, Any]:
         "training": as_dict(config.training),
         "numerical": spec.numerical,
         "cardinalities": manifest.cardinalities,
-        "missing_number": spec.missing_number,
+        "numeric_rules": [dataclasses.asdict(rule) for rule in spec.numeric_rules],
         "hashes": manifest.hashes,
     }
 
@@ -243,10 +243,14 @@ def _config(path: Path, about: dict[str, Any]) -> Config:
 
 
 def _model(about: dict[str, Any], config: Config) -> DLRM:
-    rule = next(rule for rule in NUMERIC_RULES.values() if rule.missing_number == about["missing_number"])
+    if "numeric_rules" in about:
+        rules = tuple(map(NumericRule.of, about["numeric_rules"]))
+    else:  # an earlier version wrote what stands for a missing number, the same in all columns
+        (rule,) = (rule for rule in NUMERIC_RULES.values() if rule.missing_number == about["missing_number"])
+        rules = (rule,) * about["numerical"]
     spec = FeatureSpec(
         numerical=about["numerical"],
         cardinalities=tuple(about["cardinalities"]),
-        numeric_rules=(rule,) * about["numerical"],
+        numeric_rules=rules,
     )
     return DLRM(spec, config.model)
