@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -65,11 +66,11 @@ def train(model: str, seconds: float) -> None:
     batches = [step.prepare(batch) for batch in random_batches(work, BATCHES)]
 
     def steps() -> int:
-        done, end = 0, time.perf_counter() + seconds
-        while time.perf_counter() < end:
+        end = time.perf_counter() + seconds
+        for done in itertools.count(1):
             step(batches[done % BATCHES], FROZEN)
-            done += 1
-        return done
+            if time.perf_counter() >= end:
+                return done
 
     for number in range(WARMUP_STEPS):
         step(batches[number], FROZEN)
