@@ -20,28 +20,33 @@ evenly in the logit from -16 to 16, evenly in the probability, and as ``Streamin
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import statistics
+import sys
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.command_line import command, count, ended, keep, keep_to, listed, parsed, positive, share
+
 from dlrm_lib.metrics import StreamingAuc, auc
-from dlrm_lib.records import write_record
 
 BATCH = 1 << 16
+DEVIATION = 1.2
+BITS = (16, 20, 22, 24)
 
 
 def realistic(rows: int, rate: float) -> tuple[np.ndarray, np.ndarray]:
     """Labels bool [rows] and logits float32 [rows]."""
     rng = np.random.default_rng(rows)
-    logits = rng.normal(np.log(rate / (1 - rate)), 1.2, rows).astype(np.float32)
+    logits = rng.normal(np.log(rate / (1 - rate)), DEVIATION, rows).astype(np.float32)
     return rng.random(rows) < 1 / (1 + np.exp(-logits.astype(np.float64))), logits
 
 
@@ -128,7 +133,7 @@ def bin_choices(labels: np.ndarray, logits: np.ndarray) -> dict[str, dict[int, d
     ways = {"top bits": top_bits, "even logits": even_logits, "even probabilities": even_probabilities, "ours": None}
     for way, bins_of in ways.items():
         found[way] = {}
-        for bits in (16, 20, 22, 24):
+        for bits in BITS:
             kind = {"BINS": 1 << bits}
             if bins_of is not None:
                 kind["_bins"] = lambda self, scores, bins_of=bins_of: bins_of(scores, self.BINS)
@@ -138,14 +143,14 @@ def bin_choices(labels: np.ndarray, logits: np.ndarray) -> dict[str, dict[int, d
     return found
 
 
-def main() -> None:
+def main(flags: Sequence[str] | None = None) -> None:
     """Measures, prints, and writes a record if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--millions", type=lambda text: [float(size) for size in text.split(",")], default="1,10")
-    parser.add_argument("--rates", type=lambda text: [float(rate) for rate in text.split(",")], default="0.03,0.25")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--record", type=Path)
-    arguments = parser.parse_args()
+    parser = command(__doc__)
+    parser.add_argument("--millions", type=listed(positive), default="1,10", help="logits")
+    parser.add_argument("--rates", type=listed(share), default="0.03,0.25", help="click rates")
+    parser.add_argument("--repeats", type=count, default=5, help="rounds")
+    arguments = parsed(parser, flags)
+    keep_to(arguments.cores)
     sizes = [round(size * 1e6) for size in arguments.millions]
     metrics: dict[str, Any] = {}
     for rate in arguments.rates:
@@ -154,10 +159,9 @@ def main() -> None:
             print(f"{rows:,} logits around a click rate of {rate:g}; {labels.mean():.4f} clicked")
             metrics[f"{rows} rows, rate {rate:g}"] = compare(labels, logits, arguments.repeats)
         metrics[f"bins, rate {rate:g}"] = bin_choices(labels, logits)
-    if arguments.record:
-        config = {"rows": sizes, "rates": arguments.rates, "repeats": arguments.repeats, "deviation": 1.2}
-        write_record(arguments.record, what="AUC beside its peers", config=config, metrics=metrics)
+    config = {"rows": sizes, "rates": arguments.rates, "repeats": arguments.repeats, "deviation": DEVIATION}
+    keep(arguments, what="AUC beside its peers", config=config, metrics=metrics)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

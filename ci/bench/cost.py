@@ -31,13 +31,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.build import Built, build
+from bench.command_line import command, count, device_on, ended, keep, parsed, positive
 from bench.reader import own_memory
-from bench.results import command, count, device_on, ended, keep
-from bench.train_cpu import LAPTOP
+from bench.workload import LAPTOP, Workload
 
 from dlrm_lib.benchmark import FROZEN, Spread, benchmark_training
 from dlrm_lib.clean_timing import TRIES, watched
@@ -46,8 +46,7 @@ from dlrm_lib.dataset import Batch, RandomDataset, read_ahead
 from dlrm_lib.dataset.encoded import ColumnSplit
 from dlrm_lib.devices import Device
 from dlrm_lib.features import FeatureSpec
-from dlrm_lib.model import DLRM
-from dlrm_lib.training import TrainStep, train_step
+from dlrm_lib.training import TrainStep
 
 THINGS = {
     "rows": (100_000, 1_000_000, 4_000_000),
@@ -63,7 +62,6 @@ _CHUNK = 500_000
 def point(thing: str, value: int, cores: int, repeats: int, seconds: float) -> dict[str, Any]:
     """One point of the record, measured in a process of its own."""
     device, config = device_on(cores), Config.from_preset("laptop")
-    torch.manual_seed(0)
     if thing == "embedding_dim":
         sizes = (*config.model.bottom_mlp_sizes[:-1], value)
         config = config.override(embedding_dim=value, bottom_mlp_sizes=sizes)
@@ -80,8 +78,12 @@ def point(thing: str, value: int, cores: int, repeats: int, seconds: float) -> d
 def imported(config: Config, device: Device) -> None:
     """Trains a tiny model, so that what the first step imports and compiles is there and does not count."""
     spec = equal_tables(COLUMNS)
-    step = train_step(DLRM(spec, config.model), config.training, device)
+    step = _built(spec, config, device).step()
     step(step.prepare(RandomDataset(spec).train.read(0, 16)), config.training.lr)
+
+
+def _built(spec: FeatureSpec, config: Config, device: Device) -> Built:
+    return build(Workload(spec=spec, model=config.model, training=config.training), device)
 
 
 def equal_tables(rows: int) -> FeatureSpec:
@@ -109,8 +111,7 @@ def written(folder: Path, spec: FeatureSpec, rows: int) -> ColumnSplit:
 def _in_files(split: ColumnSplit, config: Config, device: Device, repeats: int) -> dict[str, Any]:
     """Of whole passes over the rows."""
     before = settled_memory()
-    model = DLRM(split.spec, config.model)
-    step = train_step(model, config.training, device)
+    step = _built(split.spec, config, device).step()
 
     def one_pass() -> None:
         for batch in read_ahead(split, config.training.batch_size, put=step.prepare, workers=device.readers):
@@ -126,7 +127,7 @@ def _in_files(split: ColumnSplit, config: Config, device: Device, repeats: int) 
             dropped += 1
     rates = rates or [len(split) / seconds]
     speed = {"samples_per_second": dataclasses.asdict(Spread.of(rates)), "dropped": dropped}
-    return {**speed, "memory_bytes": peak, **_sizes(model, step)}
+    return {**speed, "memory_bytes": peak, **_sizes(step)}
 
 
 def _in_memory(spec: FeatureSpec, config: Config, device: Device, repeats: int, seconds: float) -> dict[str, Any]:
@@ -134,10 +135,10 @@ def _in_memory(spec: FeatureSpec, config: Config, device: Device, repeats: int, 
     split, batch_size = RandomDataset(spec, ids="zipf").train, config.training.batch_size
     batches = list(split.first(MEMORY_STEPS * batch_size).batches(batch_size))
     before = settled_memory()
-    model = DLRM(spec, config.model)
-    memory = _memory_of_steps(model, batches, config, device, before)
+    built = _built(spec, config, device)
+    memory = _memory_of_steps(built, batches, before)
     (speed,) = benchmark_training(
-        model,
+        built.model,
         split,
         config.training,
         device,
@@ -150,17 +151,15 @@ def _in_memory(spec: FeatureSpec, config: Config, device: Device, repeats: int, 
     return {"samples_per_second": dataclasses.asdict(speed.samples_per_second), "dropped": speed.dropped, **memory}
 
 
-def _memory_of_steps(
-    model: DLRM, batches: Sequence[Batch], config: Config, device: Device, before: int
-) -> dict[str, int]:
+def _memory_of_steps(built: Built, batches: Sequence[Batch], before: int) -> dict[str, int]:
     """Memory while training on the batches; what the optimizer remembers is gone afterwards."""
-    step = train_step(model, config.training, device)
+    step = built.step()
 
     def steps() -> None:
         for batch in batches:
-            step(step.prepare(batch), config.training.lr)
+            step(step.prepare(batch), built.training.lr)
 
-    return {"memory_bytes": peak_memory(steps) - before, **_sizes(model, step)}
+    return {"memory_bytes": peak_memory(steps) - before, **_sizes(step)}
 
 
 def settled_memory() -> int:
@@ -188,10 +187,10 @@ def peak_memory(work: Callable[[], object]) -> int:
     return max(peak, own_memory()) * 1024
 
 
-def _sizes(model: DLRM, step: TrainStep) -> dict[str, int]:
+def _sizes(step: TrainStep) -> dict[str, int]:
     state = step.sparse_optimizer.state.values()
     return {
-        "table_bytes": model.tables.weight.nbytes,
+        "table_bytes": step.model.tables.weight.nbytes,
         "optimizer_bytes": sum(tensor.nbytes for tensor in state),
     }
 
@@ -205,13 +204,13 @@ def _fits(thing: str, value: int, device: Device) -> bool:
 
 def main(flags: Sequence[str] | None = None) -> None:
     """Measures, prints, and writes the record."""
-    parser = command(__doc__)
+    parser = command(__doc__, record_needed=True)
     for thing, values in THINGS.items():
         parser.add_argument(f"--{thing}", nargs="*", type=count, default=list(values))
     parser.add_argument("--repeats", type=count, default=5, help="segments of each point")
     parser.add_argument("--passes", type=count, default=3, help="timed passes over the rows in files")
-    parser.add_argument("--seconds", type=float, default=0.5, help="length of a segment")
-    arguments = parser.parse_args(flags)
+    parser.add_argument("--seconds", type=positive, default=0.5, help="length of a segment")
+    arguments = parsed(parser, flags)
     device = device_on(arguments.cores)
     metrics: dict[str, list[dict[str, Any]]] = {}
     print(f"{'':>14} {'':>12} {'rows/s':>10}   {'memory MiB':>10} {'tables':>8} {'optimizer':>10}")

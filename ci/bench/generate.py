@@ -10,19 +10,22 @@ machine that is shared.
 
 from __future__ import annotations
 
-import argparse
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.command_line import command, count, ended, keep, keep_to, parsed
+
 from dlrm_lib.config import SyntheticConfig
-from dlrm_lib.records import write_record
 from dlrm_lib.synthetic import generate
 from dlrm_lib.synthetic.columns import CATEGORICALS, INTEGERS, MISSING
 from dlrm_lib.synthetic.rows import CHUNK, Source, tokens
@@ -59,20 +62,21 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - clock, time.process_time() - processor
 
 
-def main() -> None:
+def main(flags: Sequence[str] | None = None) -> None:
     """Measures, prints, and writes a record if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=500_000)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--record", type=Path)
-    arguments = parser.parse_args()
+    parser = command(__doc__)
+    parser.set_defaults(cores=1)
+    parser.add_argument("--rows", type=count, default=500_000)
+    parser.add_argument("--repeats", type=count, default=3)
+    arguments = parsed(parser, flags)
+    keep_to(arguments.cores)
     config = SyntheticConfig(rows=arguments.rows)
     table = columns(config)
     text = pyarrow.csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         works: dict[str, Callable[[], object]] = {
-            "generate": lambda: generate(folder / "raw", config),
+            "generate": lambda: generate(folder / "raw", config, workers=1),
             "rows and text": lambda: rows_and_text(folder / "rows", config),
             "pyarrow write_csv": lambda: pyarrow.csv.write_csv(table, folder / "peer", text),
         }
@@ -96,14 +100,9 @@ def main() -> None:
         metrics[f"{key}_mb_per_s"] = size / clock / 1e6
     metrics["ratio"] = metrics["rows_and_text_rows_per_s"] / metrics["pyarrow_write_csv_rows_per_s"]
     print(f"rows and text / pyarrow write_csv: {metrics['ratio']:.2f} (median clock), the same {size:,} bytes")
-    if arguments.record:
-        write_record(
-            arguments.record,
-            what="generating synthetic rows",
-            config={"rows": config.rows, "repeats": arguments.repeats, "workers": 1},
-            metrics=metrics,
-        )
+    settings = {"rows": config.rows, "repeats": arguments.repeats, "workers": 1}
+    keep(arguments, what="generating synthetic rows", config=settings, metrics=metrics)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

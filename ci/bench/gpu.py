@@ -28,6 +28,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -35,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 STAGES = ("correctness", "speed", "peer", "sanitize")
 
 
-def main() -> int:
+def main(flags: Sequence[str] | None = None) -> int:
     """Runs a stage; 0 if all holds, 1 if something does not, 2 if it cannot be run here."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stage", required=True, choices=STAGES)
@@ -43,7 +44,7 @@ def main() -> int:
     parser.add_argument("--record", type=Path, metavar="FOLDER", help="write gpu_<stage>.json there")
     parser.add_argument("--peer", type=Path, metavar="PATH", help="a checkout of NVIDIA's DeepLearningExamples")
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, tiny, without a record")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(flags)
     if arguments.rehearse:
         os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
     return run(arguments)
@@ -51,12 +52,15 @@ def main() -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Imports what the stage needs, which differs between a card and a rehearsal, and runs it."""
+    from bench.command_line import writable
     from bench.on_gpu.card import Card, StandIn
     from bench.on_gpu.report import Report
 
     from dlrm_lib.errors import InputError
 
     try:
+        if arguments.record:
+            writable("--record", arguments.record, folder=True)
         card = StandIn() if arguments.rehearse else Card()
         parts = _parts(arguments)
         if unknown := set(arguments.parts or ()) - set(parts):

@@ -16,12 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.results import command, count, described, device_on, ended, keep, say_what_bf16_runs_on, workloads
-from bench.train_cpu import Workload
+from bench.build import build
+from bench.command_line import command, count, device_on, ended, keep, parsed, positive, say_what_bf16_runs_on
+from bench.workload import MOST_ROWS, Workload, models
 
 from dlrm_lib.benchmark import Latency, Spread, benchmark_inference, endless_batches
 from dlrm_lib.clean_timing import watched
@@ -45,9 +44,7 @@ def measure(
     seconds: float,
 ) -> list[dict[str, Any]]:
     """Latencies of a model in the record's form, printed as a table."""
-    torch.manual_seed(0)
-    model = DLRM(workload.spec, workload.model)
-    model.use_kernels(device, workload.training.execution)
+    model = build(workload, device).for_inference()
     split = RandomDataset(workload.spec, ids="zipf").test
     kinds = [(precision, size) for precision in precisions for size in batch_sizes]
     found: dict[tuple[str, int], list[tuple[Latency, bool]]] = {kind: [] for kind in kinds}
@@ -93,17 +90,17 @@ def _point(precision: str, size: int, measured: Sequence[tuple[Latency, bool]]) 
 
 def main(flags: Sequence[str] | None = None) -> None:
     """Measures, prints, and writes the record."""
-    parser = command(__doc__)
+    parser = command(__doc__, record_needed=True)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS[:2]))
     parser.add_argument("--batch_sizes", nargs="+", type=count, default=list(BATCH_SIZES))
-    parser.add_argument("--most_rows", type=count, default=500_000, help="rows of the largest tables of NVIDIA's model")
+    parser.add_argument("--most_rows", type=count, default=MOST_ROWS, help="most rows of a table of NVIDIA's model")
     parser.add_argument("--repeats", type=count, default=3)
-    parser.add_argument("--seconds", type=float, default=1.5, help="length of a measurement")
-    arguments = parser.parse_args(flags)
+    parser.add_argument("--seconds", type=positive, default=1.5, help="length of a measurement")
+    arguments = parsed(parser, flags)
     device = device_on(arguments.cores)
     say_what_bf16_runs_on()
-    wanted = {name: workloads(arguments.most_rows)[name] for name in arguments.models}
+    wanted = {name: models(arguments.most_rows)[name] for name in arguments.models}
     metrics = {}
     for name, workload in wanted.items():
         print(f"\n{name}: {sum(workload.spec.cardinalities):,} rows of tables")
@@ -122,7 +119,7 @@ def main(flags: Sequence[str] | None = None) -> None:
         "warmup": f"{WARMUP} batches before each measurement are not counted",
         "reading": "left out",
         "ids": "zipf",
-        "models": {name: described(workload) for name, workload in wanted.items()},
+        "models": {name: workload.described() for name, workload in wanted.items()},
     }
     keep(
         arguments,

@@ -3,7 +3,8 @@
     python ci/bench/preprocess.py [--rows 4000000] [--days 24] [--peers duckdb,dataframe]
     python ci/bench/preprocess.py --scaling 4,16,32 [--days 24]
 
-    Both also take [--cores 2] [--repeats 3] [--data FOLDER] [--record PATH]; --data keeps the rows for the next time.
+    Both also take [--cores 2] [--repeats 3] [--data FOLDER] [--record PATH]; --data keeps the rows for the next time,
+    in a folder that is made where there is none.
 
 The contestants encode the same synthetic day files in turn, ``--repeats`` times, held to the same cores. Each is a
 whole command in a fresh process: the start of Python and Spark and the writing of the result are included.
@@ -30,6 +31,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
 import shutil
@@ -38,7 +40,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +48,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.preprocess_peers import INTEGERS, SETTINGS, TOKENS, day_files
+from bench.command_line import command as command_line
+from bench.command_line import count, ended, keep, keep_to, listed, one_of, parsed, positive, writable
+from bench.preprocess_peers import INTEGERS, PEERS, SETTINGS, TOKENS, day_files
 
 from dlrm_lib.config import SyntheticConfig
 from dlrm_lib.dataset import EncodedDataset
+from dlrm_lib.errors import InputError
 from dlrm_lib.files import new_folder
-from dlrm_lib.records import usable_cores, write_record
+from dlrm_lib.records import usable_cores
 from dlrm_lib.synthetic import generate
 from runner.memory import PeakMemory
 
@@ -93,11 +98,15 @@ def encode(contestant: str, raw: Path, output: Path, cores: int, limit: int = SE
             while file.read(16 << 20):
                 pass
     begin = time.perf_counter()
+    run(command)
+    return time.perf_counter() - begin
+
+
+def run(command: Sequence[str]) -> None:
+    """Runs a contestant's command in a process of its own, to its end."""
     done = subprocess.run(command, cwd=CI, capture_output=True, text=True, errors="replace", check=False)
-    seconds = time.perf_counter() - begin
     if done.returncode:
-        raise SystemExit(f"{contestant} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
-    return seconds
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
 
 
 def rows_in_input_order(contestant: str, output: Path) -> Iterator[np.ndarray]:
@@ -187,27 +196,40 @@ def scale(sets: dict[int, tuple[Path, int]], scratch: Path, arguments: argparse.
     return result
 
 
-def main() -> None:
+def check_installed(peers: Sequence[str]) -> None:
+    """
+    Raises:
+        InputError: a peer is not installed.
+    """
+    for peer in peers:
+        if not importlib.util.find_spec(PEERS[peer]):
+            raise InputError(
+                f"--peers names {peer}, and {PEERS[peer]} is not installed.",
+                found=",".join(peers),
+                remedy="pip install -e '.[develop]', or leave it out.",
+            )
+
+
+def main(flags: Sequence[str] | None = None) -> None:
     """Measures, prints, and writes a record if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=4_000_000)
-    parser.add_argument("--days", type=int, default=24)
-    parser.add_argument("--cores", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument(
-        "--peers",
-        type=lambda text: [name for name in text.split(",") if name],
-        default="polars,polars_tuned,duckdb,dataframe",
-    )
-    parser.add_argument("--scaling", type=lambda text: [int(size) * 10**6 for size in text.split(",")])
+    parser = command_line(__doc__)
+    parser.add_argument("--rows", type=count, default=4_000_000)
+    parser.add_argument("--days", type=count, default=24, help="day files; the last one is not trained on")
+    parser.add_argument("--repeats", type=count, default=3)
+    parser.add_argument("--peers", type=listed(one_of(*PEERS)), default=",".join(PEERS))
+    parser.add_argument("--scaling", type=listed(positive), help="million rows; ours alone at these sizes")
     parser.add_argument("--data", type=Path, help="folder for raw rows, kept; by default they are removed at the end")
-    parser.add_argument("--record", type=Path)
-    arguments = parser.parse_args()
-    config = {name: getattr(arguments, name) for name in ("days", "cores", "repeats")}
+    arguments = parsed(parser, flags)
+    config = {name: getattr(arguments, name) for name in ("days", "repeats")}
+    if arguments.data:
+        writable("--data", arguments.data, folder=True)
+        arguments.data.mkdir(parents=True, exist_ok=True)
+    if not arguments.scaling:
+        check_installed(arguments.peers)
     with tempfile.TemporaryDirectory(dir=arguments.data) as name:
         scratch = Path(name).absolute()  # a contestant starts in another folder
         data = arguments.data or scratch
-        sizes = arguments.scaling or [arguments.rows]
+        sizes = [round(1e6 * millions) for millions in arguments.scaling or ()] or [arguments.rows]
         sets: dict[int, tuple[Path, int]] = {}
         for rows in sizes:
             if rows // 2 in sets:
@@ -215,19 +237,18 @@ def main() -> None:
                 sets[rows] = twice(before), 2 * limit
             else:
                 sets[rows] = raw_rows(data, rows, arguments.days), SETTINGS.frequency_limit
-        few = raw_rows(scratch, 1000 * arguments.days, arguments.days)
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])
+        few = raw_rows(scratch, min(1000 * arguments.days, *sizes), arguments.days)
+        keep_to(arguments.cores)
         encode("ours", few, scratch / "few", arguments.cores)
         if arguments.scaling:
             what, metrics = "preprocessing at several sizes", scale(sets, scratch, arguments)
             config["rows"] = sizes
         else:
             what, metrics = "preprocessing beside its peers", compare(sets[arguments.rows][0], scratch, arguments)
-            versions = {name: importlib.metadata.version(name) for name in ("polars", "duckdb")}
-            config |= {"rows": arguments.rows, **versions}
-    if arguments.record:
-        write_record(arguments.record, what=what, config=config, metrics=metrics)
+            libraries = {PEERS[peer] for peer in arguments.peers}
+            config |= {"rows": arguments.rows, **{name: importlib.metadata.version(name) for name in sorted(libraries)}}
+    keep(arguments, what=what, config=config, metrics=metrics)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 SETTINGS = Config.from_preset("laptop").preprocess
 INTEGERS = [f"I{i}" for i in range(1, 14)]
 TOKENS = [f"C{j}" for j in range(1, 27)]
+# Peer → the package that it needs.
+PEERS = {"polars": "polars", "polars_tuned": "polars", "duckdb": "duckdb", "dataframe": "pyspark"}
 
 
 def day_files(raw: Path) -> list[Path]:
@@ -146,7 +148,7 @@ def with_dataframes(raw: Path, output: Path, cores: int) -> None:
 def main() -> None:
     """Runs one peer."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("peer", choices=("polars", "polars_tuned", "duckdb", "dataframe"))
+    parser.add_argument("peer", choices=PEERS)
     parser.add_argument("input", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--cores", type=int, default=2)

@@ -19,29 +19,26 @@ too: what the process holds beyond files, before and after a pass.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
-import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.command_line import command, count, ended, keep, keep_to, parsed, positive
 
 from dlrm_lib.clean_timing import Times, in_turn, ratios
 from dlrm_lib.dataset import InOrder, Order, ShuffledBatches, ShuffledRows, Split, read_ahead
 from dlrm_lib.dataset.encoded import ColumnSplit
 from dlrm_lib.dataset.record_layout import RecordSplit
 from dlrm_lib.features import CRITEO_TERABYTE
-from dlrm_lib.records import usable_cores, write_record
 
 BATCH_SIZES = (32_768, 2_048)
 _CHUNK = 1_000_000
@@ -167,33 +164,28 @@ def _next_of(batches: Iterator) -> Callable[[int], object]:
     return lambda number: next(batches)
 
 
-def main() -> None:
+def main(flags: Sequence[str] | None = None) -> None:
     """Measures, prints, and writes a record if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=4_000_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--cores", type=int, default=2)
-    parser.add_argument("--record", type=Path)
-    arguments = parser.parse_args()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-arguments.cores :])
-    torch.set_num_threads(usable_cores())
+    parser = command(__doc__)
+    parser.add_argument("--rows", type=count, default=4_000_000)
+    parser.add_argument("--rounds", type=count, default=5, help="segments of each contestant")
+    parser.add_argument("--seconds", type=positive, default=1.0, help="length of a segment")
+    arguments = parsed(parser, flags)
+    keep_to(arguments.cores)
     with tempfile.TemporaryDirectory() as name:
         splits = write(Path(name), arguments.rows)
         memory = {}
         for layout, split in splits.items():
             for order in (InOrder(), ShuffledRows(0, 0)):
                 before = own_memory()
-                held = max(own_memory() for _ in read_ahead(split, BATCH_SIZES[0], order, workers=usable_cores()))
+                held = max(own_memory() for _ in read_ahead(split, BATCH_SIZES[0], order, workers=arguments.cores))
                 memory[f"{layout}, {type(order).__name__}"] = round((held - before) / 1024)
         print("MiB held while reading all rows: " + ", ".join(f"{key} {value}" for key, value in memory.items()))
-        metrics = measure(splits, arguments.rounds, arguments.seconds, usable_cores())
-    if arguments.record:
-        config = {"rows": arguments.rows, "rounds": arguments.rounds, "cores": usable_cores()}
-        metrics = {"mib_held": memory, **metrics}
-        write_record(arguments.record, what="reading batches from the page cache", config=config, metrics=metrics)
+        metrics = measure(splits, arguments.rounds, arguments.seconds, arguments.cores)
+    config = {"rows": arguments.rows, "rounds": arguments.rounds, "segment_seconds": arguments.seconds}
+    metrics = {"mib_held": memory, **metrics}
+    keep(arguments, what="reading batches from the page cache", config=config, metrics=metrics)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

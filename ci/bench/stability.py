@@ -14,7 +14,6 @@ looked at. Each that has finished is kept beside the record: the same command go
 
 from __future__ import annotations
 
-import argparse
 import copy
 import dataclasses
 import json
@@ -30,14 +29,16 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.results import WORK_DIR, command, count, device_on, ended, keep
+from bench.build import build, processor
+from bench.command_line import WORK_DIR, command, count, device_on, ended, keep, parsed, writable
+from bench.workload import Workload
 
 from dlrm_lib.config import PRESETS, Config, as_dict, digest
 from dlrm_lib.dataset import Dataset, EncodedDataset, Split
-from dlrm_lib.devices import Device, pick
+from dlrm_lib.devices import Device
 from dlrm_lib.errors import InputError
 from dlrm_lib.files import write_text
-from dlrm_lib.metrics.equivalence import distance, equivalence
+from dlrm_lib.metrics.equivalence import AUC_BOUND, distance, equivalence
 from dlrm_lib.model import DLRM
 from dlrm_lib.records import versions
 from dlrm_lib.training import Evaluation, Progress, evaluate, fit, steps_in_all
@@ -45,7 +46,6 @@ from dlrm_lib.workspace import Workspace
 
 SEEDS = range(1, 17)
 PRECISIONS = ("fp32", "bf16", "fp16")
-BOUND = 0.001
 EVALUATIONS = 12
 
 
@@ -61,9 +61,9 @@ def configurations(config: Config, seeds: Sequence[int], precisions: Sequence[st
 def one_run(config: Config, folder: Path) -> dict[str, Any]:
     """Trains one model in one thread and judges it in fp32: an entry of the record's ``runs``."""
     torch.set_num_threads(1)
-    dataset, device = EncodedDataset(folder), pick("cpu")
-    device.seed(config.training.seed)
-    model = DLRM(dataset.spec, config.model)
+    dataset, device = EncodedDataset(folder), processor()
+    workload = Workload(spec=dataset.spec, model=config.model, training=config.training)
+    model = build(workload, device, seed=config.training.seed).model
     curve, best, best_weights = [], None, {}
     for progress in told(model, dataset, config, device):
         validation = _judged(model, dataset.validation, device, progress.step)
@@ -119,7 +119,7 @@ def measure(
         if not 0 < dataset.manifest.clicks[split.name] < len(split):
             raise InputError(f"{split.folder} has no clicks, or nothing else: no AUC can be computed of it.")
     for precision in precisions:
-        pick("cpu").precision(precision)
+        processor().precision(precision)
     facts = [dataclasses.asdict(dataset.manifest), versions()]
     wanted = {digest([as_dict(one), *facts]): one for one in configurations(config, seeds, precisions)}
     finished = _kept(kept)
@@ -179,7 +179,7 @@ def compared_with_fp32(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for precision in others if len(fp32) > 1 else ():
         areas = [value for _, value in _by_seed(runs, precision, "last", "auc")]
         spread = {"sd_ratio": statistics.stdev(areas) / statistics.stdev(fp32), "ks_distance": distance(areas, fp32)}
-        found[precision] = {**equivalence(areas, fp32, bound=BOUND)._asdict(), **spread}
+        found[precision] = {**equivalence(areas, fp32, bound=AUC_BOUND)._asdict(), **spread}
     return found
 
 
@@ -205,19 +205,15 @@ def report(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def parsed(flags: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = command(__doc__)
+def main(flags: Sequence[str] | None = None) -> None:
+    """Measures, prints, and writes the record."""
+    parser = command(__doc__, record_needed=True)
     parser.add_argument("--preset", choices=PRESETS, default="laptop")
     parser.add_argument("--work_dir", type=Path, default=WORK_DIR, help="where the data are, or are made")
     parser.add_argument("--seeds", nargs="+", type=count, default=list(SEEDS))
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    return parser.parse_args(flags)
-
-
-def main(flags: Sequence[str] | None = None) -> None:
-    """Measures, prints, and writes the record."""
-    arguments = parsed(flags)
+    arguments = parsed(parser, flags)
+    writable("--work_dir", arguments.work_dir, folder=True)
     device_on(arguments.cores)
     config = Config.from_preset(arguments.preset)
     dataset = Workspace(arguments.work_dir, config).encoded()

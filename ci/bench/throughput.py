@@ -3,10 +3,10 @@
     python ci/bench/throughput.py --record figures/records/throughput.json
 
 Three models train on the CPU: those of the presets `laptop` and `criteo_kaggle`, with their optimizer, and NVIDIA's,
-with SGD on Criteo's cardinalities capped at 500,000 rows per table. A step is forward, backward and update, compiled,
-on batches that are in memory (ids drawn log-uniformly, which is Zipf's law). All kinds run segments of half a second in
-turn, at least a step; the first steps of each, and the one before each segment, are not counted. A segment in which
-something else took a core is measured again. NVIDIA's model takes about 7 GiB of memory.
+with SGD on Criteo's cardinalities, each table capped at ``--most_rows``, 500,000. A step is forward, backward and
+update, compiled, on batches that are in memory (ids drawn log-uniformly, which is Zipf's law). All kinds run segments
+of half a second in turn, at least a step; the first steps of each, and the one before each segment, are not counted. A
+segment in which something else took a core is measured again. NVIDIA's model takes about 7 GiB of memory.
 """
 
 from __future__ import annotations
@@ -17,18 +17,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.results import command, count, described, device_on, ended, keep, say_what_bf16_runs_on, workloads
-from bench.train_cpu import Workload
+from bench.build import build
+from bench.command_line import command, count, device_on, ended, keep, parsed, positive, say_what_bf16_runs_on
+from bench.workload import MOST_ROWS, Workload, models
 
 from dlrm_lib.benchmark import WARMUP_STEPS, benchmark_training
 from dlrm_lib.clean_timing import TRIES
 from dlrm_lib.dataset import RandomDataset
 from dlrm_lib.devices import Device
-from dlrm_lib.model import DLRM
 
 BATCH_SIZES = tuple(128 * 4**power for power in range(5))
 # fp16 products are no faster than fp32 ones on a CPU: one model is enough to show it.
@@ -45,9 +43,8 @@ def measure(
     seconds: float,
 ) -> list[dict[str, Any]]:
     """Speeds of a model in the record's form, printed as a table."""
-    torch.manual_seed(0)
     speeds = benchmark_training(
-        DLRM(workload.spec, workload.model),
+        build(workload, device).model,
         RandomDataset(workload.spec, ids="zipf").train,
         workload.training,
         device,
@@ -70,16 +67,16 @@ def measure(
 
 def main(flags: Sequence[str] | None = None) -> None:
     """Measures, prints, and writes the record."""
-    parser = command(__doc__)
+    parser = command(__doc__, record_needed=True)
     parser.add_argument("--models", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--batch_sizes", nargs="+", type=count, default=list(BATCH_SIZES))
-    parser.add_argument("--most_rows", type=count, default=500_000, help="rows of the largest tables of NVIDIA's model")
+    parser.add_argument("--most_rows", type=count, default=MOST_ROWS, help="most rows of a table of NVIDIA's model")
     parser.add_argument("--repeats", type=count, default=5)
-    parser.add_argument("--seconds", type=float, default=0.5, help="length of a segment")
-    arguments = parser.parse_args(flags)
+    parser.add_argument("--seconds", type=positive, default=0.5, help="length of a segment")
+    arguments = parsed(parser, flags)
     device = device_on(arguments.cores)
     say_what_bf16_runs_on()
-    wanted = {name: workloads(arguments.most_rows)[name] for name in arguments.models}
+    wanted = {name: models(arguments.most_rows)[name] for name in arguments.models}
     metrics = {}
     for name, workload in wanted.items():
         print(f"\n{name}: {workload.training.optimizer}, {sum(workload.spec.cardinalities):,} rows of tables")
@@ -97,7 +94,7 @@ def main(flags: Sequence[str] | None = None) -> None:
         "warmup": f"{WARMUP_STEPS} steps of each kind, and one before each segment, are not counted",
         "reading": "left out: batches are in memory",
         "ids": "zipf",
-        "models": {name: described(workload) for name, workload in wanted.items()},
+        "models": {name: workload.described() for name, workload in wanted.items()},
     }
     keep(
         arguments,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dlrm_lib.full_scale import CLICK_LOGS, Rates, recipe
 from dlrm_lib.records import Record
 from results.pictures import PICTURES
-from results.sources import BOUND, ENCODERS, MODELS, PROGRAMS, STEP_MODELS, Sources
+from results.sources import ENCODERS, MODELS, PROGRAMS, STEP_MODELS, Sources
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 _CARDS = {"an NVIDIA GPU": "gpu_", "an Intel Gaudi": "hpu_"}  # what the names of their records begin with
@@ -132,7 +132,7 @@ def _seeds(sources: Sources) -> Iterator[str]:
         verdict = "equivalent" if of["equivalent"] else "not shown to be equivalent"
         yield (
             f"- {precision} less fp32, paired by seed: {of['difference']:+.5f}, 90 % interval {of['low']:+.5f} to "
-            f"{of['high']:+.5f}: **{verdict}** within ±{BOUND} (two one-sided t-tests, p = {of['p']:.1g})."
+            f"{of['high']:+.5f}: **{verdict}** within ±{of['bound']} (two one-sided t-tests, p = {of['p']:.1g})."
         )
     yield ""
     source = sources.nvidia_seeds["url"].iloc[0]
@@ -148,9 +148,10 @@ def _programs(sources: Sources) -> Iterator[str]:
     yield from _heading("Training speed")
     yield from _picture("step_speed")
     others = [who for who in PROGRAMS if who != "plain"]
-    rows = [(name, *(_times(record.metrics[key].get(who)) for who in others)) for key, name in STEP_MODELS.items()]
+    models = {key: name for key, name in STEP_MODELS.items() if key in record.metrics}
+    rows = [(name, *(_times(record.metrics[key].get(who)) for who in others)) for key, name in models.items()]
     yield from _table("|".join(["times plain PyTorch", *(f"{PROGRAMS[who]}:" for who in others)]), rows)
-    sizes = {name: record.config["models"][key]["batch_size"] for key, name in STEP_MODELS.items()}
+    sizes = {name: record.config["models"][key]["batch_size"] for key, name in models.items()}
     batches = ", ".join(f"{size:,} ({name})" for name, size in sizes.items())
     yield f"Whole steps, in turns. Plain is `nn.Embedding` with sparse gradients. Samples per batch: {batches}."
     yield from _origin(record)

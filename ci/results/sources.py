@@ -11,8 +11,6 @@ import pandas as pd
 from dlrm_lib.records import Record, read_record
 
 RECORDS, PUBLISHED = Path("figures/records"), Path("data/published_results.csv")
-# What counts as no difference between test AUCs.
-BOUND = 0.001
 # The models of the benches, by their names in records.
 MODELS = {"laptop": "`laptop`", "kaggle": "`criteo_kaggle`", "nvidia": "NVIDIA's of 2020"}
 STEP_MODELS = {"S": MODELS["laptop"], "N": MODELS["nvidia"], "H": "Habana's Medium"}

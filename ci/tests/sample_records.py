@@ -34,7 +34,6 @@ def made_up() -> dict[str, dict[str, Any]]:
         "stability": _stability(),
         "time_to_auc": {
             "target": 0.79,
-            "how": "a little below where fp32 ends",
             "runs": [
                 {"name": f"laptop, {name}", "precision": name, "seconds": _spread(value), "steps": _spread(900)}
                 | {"reached": 3}

@@ -1,4 +1,4 @@
-"""The benches behind the results: every one rehearsed on something tiny, and the arithmetic of what they conclude."""
+"""The benches behind the results: the arithmetic of what they conclude, and that they train what they say."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from bench import cost, inference, results, stability, throughput, time_to_auc
-from bench.results import ended
+from bench import command_line, cost, stability, time_to_auc
+from bench.build import build, processor
+from bench.workload import SGD, Workload
 from encoded import random_dataset
 from scipy import stats
 
@@ -18,8 +19,6 @@ from dlrm_lib.config import Config
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.metrics.equivalence import distance, equivalence, t_critical, t_tail
-
-SPREAD = {"median", "low", "high", "repeats"}
 
 
 @pytest.fixture(scope="module")
@@ -32,97 +31,15 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def tiny(folder, monkeypatch):
-    """Benches that train find these rows instead of making the preset's, and stay on the cores they have."""
-
-    class Made:
-        def __init__(self, work_dir, config):
-            pass
-
-        def encoded(self):
-            return EncodedDataset(folder)
-
-        def ceiling(self):
-            return {"validation": {"encoded": {"auc": 0.9}}}
-
-    for bench in (stability, time_to_auc):
-        monkeypatch.setattr(bench, "Workspace", Made)
-
-
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch):
     """No test pins the cores of those that follow, or fails because the machine is busy."""
     threads = torch.get_num_threads()
-    monkeypatch.setattr(results.os, "sched_setaffinity", lambda *_: None)
+    monkeypatch.setattr(command_line.os, "sched_setaffinity", lambda *_: None)
     monkeypatch.setattr(clean_timing, "WAITED", float("inf"))
     monkeypatch.setattr(clean_timing, "AWAY", 1.0)
     yield
     torch.set_num_threads(threads)
-
-
-def recorded(bench, path, *flags):
-    """The record that the bench writes."""
-    bench.main([f"--record={path}", *flags])
-    record = json.loads(path.read_text())
-    assert set(record) == {"what", "config", "hardware", "versions", "command", "date", "metrics"}
-    assert {"repeats", "warmup"} <= set(record["config"])
-    return record
-
-
-def is_spread(found, repeats):
-    assert set(found) == SPREAD
-    assert found["repeats"] == repeats
-    assert 0 < found["low"] <= found["median"] <= found["high"]
-    return True
-
-
-def test_throughput(tmp_path):
-    flags = ["--batch_sizes", "8", "16", "--repeats=3", "--seconds=0.001", "--most_rows=100", "--cores=1"]
-    models = recorded(throughput, tmp_path / "record.json", *flags)["metrics"]["models"]
-    assert [(p["precision"], p["batch_size"]) for p in models["laptop"]] == [
-        (precision, size) for precision in ("fp32", "bf16", "fp16") for size in (8, 16)
-    ]
-    assert [p["precision"] for p in models["nvidia"]] == ["fp32", "fp32", "bf16", "bf16"]
-    for point in models["laptop"] + models["nvidia"]:
-        assert is_spread(point["samples_per_second"], 3)
-
-
-def test_inference(tmp_path, monkeypatch):
-    monkeypatch.setattr(inference, "FEWEST", 2)
-    flags = ["--batch_sizes", "1", "16", "--repeats=2", "--seconds=0.001", "--most_rows=100", "--cores=1"]
-    models = recorded(inference, tmp_path / "record.json", *flags)["metrics"]["models"]
-    for points in models.values():
-        assert [(p["precision"], p["batch_size"]) for p in points] == [
-            (precision, size) for precision in ("fp32", "bf16") for size in (1, 16)
-        ]
-        for point in points:
-            assert 0 < point["p50_ms"] <= point["p95_ms"] <= point["p99_ms"]
-            for name in ("p50_ms", "p95_ms", "p99_ms", "samples_per_second"):
-                assert is_spread(point["spread"][name], 2)
-                assert point[name] == point["spread"][name]["median"]
-
-
-def test_cost(tmp_path, monkeypatch):
-    own_process = cost._in_own_process
-    # Where others use the cores too, a process of its own would find no segment that it had to itself.
-    monkeypatch.setattr(cost, "_in_own_process", lambda *of: (own_process if of[0] == "rows" else cost.point)(*of))
-    flags = ["--rows", "3000", "--table_rows", "52000", "--embedding_dim", "4"]
-    flags += ["--repeats=2", "--passes=1", "--seconds=0.001", "--cores=1"]
-    metrics = recorded(cost, tmp_path / "record.json", *flags)["metrics"]
-    assert {thing: [point["value"] for point in points] for thing, points in metrics.items()} == {
-        "rows": [3000],
-        "table_rows": [52000],
-        "embedding_dim": [4],
-    }
-    assert metrics["table_rows"][0]["table_bytes"] == 52_000 * 16 * 4
-    assert metrics["embedding_dim"][0]["table_bytes"] == 999_986 * 4 * 4
-    for points in metrics.values():
-        for point in points:
-            assert point["samples_per_second"]["repeats"] in (1, 2)
-            # Adam remembers two numbers for each weight, and the last step of each row.
-            assert point["optimizer_bytes"] >= 2 * point["table_bytes"]
-            assert point["memory_bytes"] > point["table_bytes"] + point["optimizer_bytes"]
 
 
 def test_memory_of_work_is_seen_although_it_is_given_back():
@@ -134,25 +51,23 @@ def test_memory_of_work_is_seen_although_it_is_given_back():
 
 def test_memory_counts_what_the_optimizer_will_have_written():
     """One small batch touches next to nothing of what Adam remembers, which nevertheless is there."""
-    config, device, spec = Config.from_preset("laptop", {"batch_size": 4}), pick("cpu"), cost.equal_tables(1_000_000)
+    config, device, spec = Config.from_preset("laptop", {"batch_size": 4}), processor(), cost.equal_tables(1_000_000)
     cost.imported(config, device)
     batches = [cost.RandomDataset(spec).train.read(0, 4)]
     before = cost.settled_memory()
-    found = cost._memory_of_steps(cost.DLRM(spec, config.model), batches, config, device, before)
+    workload = Workload(spec=spec, model=config.model, training=config.training)
+    found = cost._memory_of_steps(build(workload, device), batches, before)
     everything = found["table_bytes"] + found["optimizer_bytes"]
     assert everything <= found["memory_bytes"] < 1.2 * everything
 
 
 def test_points_that_need_more_memory_than_there_is_are_left_out(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(type(pick("cpu")), "free_memory", lambda self: 10**6)
+    monkeypatch.setattr(type(processor()), "free_memory", lambda self: 10**6)
     flags = ["--rows", "--table_rows", "100000", "--embedding_dim", "4", "--cores=1"]
-    metrics = recorded(cost, tmp_path / "record.json", *flags)["metrics"]
+    cost.main([f"--record={tmp_path / 'record.json'}", *flags])
+    metrics = json.loads((tmp_path / "record.json").read_text())["metrics"]
     assert metrics == {"rows": [], "table_rows": [], "embedding_dim": []}
     assert capsys.readouterr().out.count("does not fit into the free memory") == 2
-
-
-def stability_flags(*more):
-    return ["--preset=smoke", "--seeds", "3", "5", "--precisions", "fp32", "fp16", "--cores=1", *more]
 
 
 @pytest.fixture(scope="module")
@@ -219,23 +134,15 @@ def test_stability_goes_on_where_it_was_interrupted(whole, folder, monkeypatch):
     assert other["equivalence"] == {}
 
 
-def test_the_stability_command_keeps_nothing_beside_its_record(whole, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(stability, "measure", lambda *_, kept, **__: kept.write_text("{}") and whole[2])
-    record = recorded(stability, tmp_path / "stability.json", *stability_flags())
-    assert record["metrics"] == whole[2]
-    assert record["config"]["training"]["optimizer"] == "adam"
-    assert [path.name for path in tmp_path.iterdir()] == ["stability.json"]
-
-
 def test_one_training_is_judged_in_fp32_whatever_it_trains_in(folder):
     """Against the library's own loop, whose evaluation is in the precision of the training."""
     config = Config.from_preset("smoke", {"batch_size": 100, "epochs": 1, "precision": "bf16", "seed": 3})
     threads = torch.get_num_threads()
     run = stability.one_run(config, folder)
     torch.set_num_threads(threads)
-    dataset, device = EncodedDataset(folder), pick("cpu")
-    device.seed(3)
-    model = stability.DLRM(dataset.spec, config.model)
+    dataset, device = EncodedDataset(folder), processor()
+    workload = Workload(spec=dataset.spec, model=config.model, training=config.training)
+    model = build(workload, device, seed=3).model
     torch.set_num_threads(1)
     last = [*stability.fit(model, dataset, config.training, device)][-1]
     scores = {
@@ -247,42 +154,22 @@ def test_one_training_is_judged_in_fp32_whatever_it_trains_in(folder):
     assert scores["fp32"].log_loss != scores["bf16"].log_loss
 
 
-def test_time_to_auc(tiny, tmp_path):
-    flags = ["--preset=smoke", "--target=0.6", "--every=2", "--repeats=2", "--cores=1"]
-    metrics = recorded(time_to_auc, tmp_path / "record.json", *flags)["metrics"]
-    assert metrics["target"] == 0.6
-    assert [(run["name"], run["precision"]) for run in metrics["runs"]] == [
-        ("fp32, compiled", "fp32"),
-        ("fp32, eager", "fp32"),
-        ("bf16, compiled", "bf16"),
-        ("plain PyTorch, SparseAdam", "fp32"),
-        ("plain PyTorch, SGD", "fp32"),
-    ]
-    for run in metrics["runs"][:3]:
-        assert (run["reached"], run["repeats"]) == (2, 2)
-        assert is_spread(run["seconds"], 2)
-        assert run["seconds_with_evaluation"]["low"] > run["seconds"]["low"]
-        assert 2 <= run["steps"]["low"] <= 16
-        assert run["best_auc"]["low"] >= 0.6
-
-
-def test_a_target_that_is_not_reached_has_no_seconds(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(time_to_auc.SGD, "lr", 1.0)
-    flags = ["--preset=smoke", "--target=0.999", "--every=8", "--repeats=1", "--cores=1"]
-    for run in recorded(time_to_auc, tmp_path / "record.json", *flags)["metrics"]["runs"]:
+def test_a_target_that_is_not_reached_has_no_seconds(folder, capsys, monkeypatch):
+    monkeypatch.setitem(time_to_auc.PLAIN, "plain PyTorch, SGD", {**SGD, "lr": 1.0})
+    how = {"target": 0.999, "every": 8, "seeds": [1]}
+    metrics = time_to_auc.measure(EncodedDataset(folder), Config.from_preset("smoke"), processor(), **how)
+    for run in metrics["runs"]:
         assert (run["reached"], run["seconds"], run["steps"]) == (0, None, None)
         assert 0.3 < run["best_auc"]["median"] < 0.999
     assert capsys.readouterr().out.count("never") == 15
 
 
-@pytest.mark.parametrize(
-    "how", [{"optimizer": "sgd", "lr": 1.0}, {"optimizer": "adam", "lr": 0.01, "embedding_decay": 0.0}]
-)
+@pytest.mark.parametrize("how", [{**SGD, "lr": 1.0}, {"optimizer": "adam", "lr": 0.01, "embedding_decay": 0.0}])
 def test_the_plain_program_trains_the_same_model(folder, how):
     """With the same rule of update the AUCs after each few steps are those of the ordinary program."""
     more = {"batch_size": 100, "epochs": 2, "flag_missing": True, "shuffle_batch_order": True, "precision": "fp32"}
     config = Config.from_preset("smoke", {**how, **more})
-    dataset, device = EncodedDataset(folder), pick("cpu")
+    dataset, device = EncodedDataset(folder), processor()
     own, peer = (
         [(moment.step, moment.auc) for moment in trains(dataset, config, device, 16)]
         for trains in (time_to_auc.ours, time_to_auc.plain)
@@ -293,8 +180,8 @@ def test_the_plain_program_trains_the_same_model(folder, how):
 
 
 def test_a_plain_training_that_diverges_ends(folder):
-    config = Config.from_preset("smoke", {"batch_size": 100, "optimizer": "sgd", "lr": 1e9, "warmup_steps": 0})
-    assert [*time_to_auc.plain(EncodedDataset(folder), config, pick("cpu"), 20)] == []
+    config = Config.from_preset("smoke", {**SGD, "batch_size": 100, "lr": 1e9, "warmup_steps": 0})
+    assert [*time_to_auc.plain(EncodedDataset(folder), config, processor(), 20)] == []
 
 
 def test_the_first_moment_at_the_target_counts():
@@ -332,26 +219,6 @@ def test_students_t(freedom):
         assert t_tail(t, freedom) == pytest.approx(stats.t.sf(t, freedom), rel=1e-9)
     for tail in (0.4, 0.05, 0.001):
         assert t_critical(tail, freedom) == pytest.approx(stats.t.isf(tail, freedom), rel=1e-9)
-
-
-def test_bad_input_ends_with_2_and_a_sentence(tmp_path, capsys):
-    def main_with(bench, *flags):
-        return ended(lambda: bench.main([f"--record={tmp_path / 'x.json'}", *flags]))
-
-    assert main_with(throughput, "--cores=1000") == 2
-    assert "--cores is more than this process may use" in capsys.readouterr().err
-    for bench, *flags in (
-        (throughput, "--batch_sizes", "0"),
-        (inference, "--precisions", "fp8"),
-        (stability, "--preset", "nonsense"),
-        (cost, "--rows", "many"),
-        (time_to_auc, "--repeats", "0"),
-    ):
-        with pytest.raises(SystemExit) as ended_with:
-            main_with(bench, *flags)
-        assert ended_with.value.code == 2
-        assert f"argument {flags[0]}" in capsys.readouterr().err
-    assert not [*tmp_path.iterdir()]
 
 
 def test_stability_refuses_what_it_cannot_judge_or_go_on_with(folder, tmp_path):

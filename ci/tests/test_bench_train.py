@@ -12,14 +12,16 @@ import pytest
 import set_up
 import torch
 from bench import train_cpu
-from bench.train_cpu import Workload, compare, contestants, ours, random_batches, weights_of
-from bench.train_peers import plain, torchrec, torchrec_is_installed
+from bench.build import build, processor
+from bench.train_cpu import WORKLOADS, compare, contestants, ours
+from bench.train_peers import linears, plain, tables_of, torchrec, torchrec_is_installed
+from bench.workload import MOST_ROWS, SGD, Workload, of_preset, random_batches
 
 from dlrm_lib import clean_timing
 from dlrm_lib.clean_timing import Times, in_turn, quartiles, ratios
-from dlrm_lib.config import ModelConfig, TrainingConfig
-from dlrm_lib.features import FeatureSpec
-from dlrm_lib.model import DLRM
+from dlrm_lib.config import PRESETS, Config, ModelConfig, TrainingConfig
+from dlrm_lib.errors import InputError
+from dlrm_lib.features import CRITEO_TERABYTE, FeatureSpec
 
 pytestmark = [
     # torch.optim.Adagrad on sparse gradients makes torch say so.
@@ -33,16 +35,10 @@ SPEC = FeatureSpec(numerical=4, cardinalities=(3, 50, 7, 400))
 HOW = {"batch_size": 64, "precision": "fp32", "execution": "eager"}
 
 
-def small(interaction_op: str = "dot", optimizer: str = "sgd", bag: int = 1) -> Workload:
+def small(optimizer: str = "sgd", **model) -> Workload:
     return Workload(
         spec=SPEC,
-        model=ModelConfig(
-            embedding_dim=8,
-            bottom_mlp_sizes=(16, 8),
-            top_mlp_sizes=(16, 8, 1),
-            interaction_op=interaction_op,
-            num_indices_per_lookup=bag,
-        ),
+        model=ModelConfig(embedding_dim=8, bottom_mlp_sizes=(16, 8), top_mlp_sizes=(16, 8, 1), **model),
         training=TrainingConfig(optimizer=optimizer, lr=0.3 if optimizer == "sgd" else 0.05, **HOW),
     )
 
@@ -58,44 +54,94 @@ def _one_thread():
 
 SMALL = {
     "dot": small(),
-    "dot, Adagrad": small(optimizer="adagrad"),
-    "cat": small("cat"),
-    "cat, Adagrad, bags": small("cat", "adagrad", bag=3),
+    "dot, Adagrad": small("adagrad"),
+    "cat": small(interaction_op="cat"),
+    "cat, Adagrad, bags": small("adagrad", interaction_op="cat", num_indices_per_lookup=3),
+    # Every other setting of a model, one or more at a time.
+    "flags": small(flag_missing=True, standardise=True),
+    "vectors of numbers": small(embed_numbers=True, embedding_init=0.1),
+    "linear": small("adagrad", linear=True, embed_numbers=True),
+    "cat, linear": small(linear=True, embed_numbers=True, interaction_op="cat"),
+    "self-interaction": small(self_interaction=True),
+    "hashed": small(hash_indices=True, max_table_size=30),
 }
 PEERS = {"plain": plain, "dense": functools.partial(plain, sparse=False), "torchrec": torchrec}
-
-
-def fresh_weights(workload: Workload, seed: int = 3):
-    torch.manual_seed(seed)
-    return weights_of(DLRM(workload.spec, workload.model), workload.spec, workload.model)
 
 
 def losses_of_peer(peer: str, workload: Workload, steps: int = 20) -> list[float]:
     if peer == "torchrec" and not torchrec_is_installed():
         pytest.skip("TorchRec is not installed: python ci/bench/train_cpu.py --set_up_peers")
-    step = PEERS[peer](fresh_weights(workload), random_batches(workload), workload.model, workload.training)
+    model = build(workload, processor(), seed=3).model
+    step = PEERS[peer](model, workload.model, workload.training, batches_of(workload))
     return [step(number).item() for number in range(steps)]
+
+
+def batches_of(workload: Workload):
+    """Random batches whose numbers spread as encoded ones do, every fifth of them missing."""
+    spread = [batch.numerical * 5 - 1 for batch in random_batches(workload)]
+    return [
+        batch._replace(numerical=torch.where(numbers < 0, workload.spec.missing_number, numbers))
+        for batch, numbers in zip(random_batches(workload), spread, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("peer", PEERS)
 @pytest.mark.parametrize("case", SMALL)
 def test_a_peer_trains_as_the_library_does(case, peer):
     workload = SMALL[case]
-    torch.manual_seed(3)
-    step = ours(workload.spec, workload.model, workload.training)
-    batches = random_batches(workload)
-    expected = [step(batches[number % len(batches)], workload.training.lr).item() for number in range(20)]
+    step = ours(workload, batches_of(workload), seed=3)
+    expected = [step(number).item() for number in range(20)]
     assert expected[-1] < 0.97 * expected[0]  # so that updates matter
+    if case == "self-interaction" and peer == "torchrec" and torchrec_is_installed():
+        with pytest.raises(InputError, match="TorchRec has no such interaction"):
+            losses_of_peer(peer, workload)
+        return
     assert losses_of_peer(peer, workload) == pytest.approx(expected, abs=1e-4)
+
+
+def test_every_setting_of_a_model_is_among_the_cases():
+    """A setting that is new must say here what the peers do with it."""
+    usual = vars(ModelConfig())
+    changed = {name for of in SMALL.values() for name, value in vars(of.model).items() if value != usual[name]}
+    assert changed == usual.keys()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_peers_can_train_the_model_of_any_preset(preset, capsys):
+    sizes = {"embedding_dim": 8, "bottom_mlp_sizes": (16, 8), "top_mlp_sizes": (16, 1), "num_numerical_features": 4}
+    optimizer = SGD if Config.from_preset(preset).training.optimizer == "adam" else {}
+    workload = of_preset(preset, batch_size=32, lr=0.01, **sizes, **optimizer).capped(40)
+    found = contestants(workload, batches_of(workload), ["dense", "torchrec", "ours-fp32"])
+    several = Config.from_preset(preset).model.num_indices_per_lookup > 1
+    expected = {"plain", "ours-fp32", *([] if several else ["dense"])}
+    assert found.keys() == expected | ({"torchrec"} if torchrec_is_installed() else set())
+    assert "left out" not in capsys.readouterr().out
+
+
+def test_the_workloads_are_those_of_their_presets():
+    for name, preset in {"N": "criteo_terabyte", "S": "laptop", "H": "gaudi_medium"}.items():
+        assert WORKLOADS[name].model == Config.from_preset(preset).model
+    assert WORKLOADS["H"].training == Config.from_preset("gaudi_medium").training
+    assert (WORKLOADS["H"].spec.numerical, WORKLOADS["H"].spec.cardinalities) == (1024, (3_000_000,))
+    expected = tuple(min(rows, MOST_ROWS) for rows in CRITEO_TERABYTE.cardinalities)
+    assert (WORKLOADS["N"].spec.cardinalities, WORKLOADS["N"].training.batch_size) == (expected, 2048)
+    assert {name: WORKLOADS[name].training.optimizer for name in "NSH"} == {"N": "sgd", "S": "sgd", "H": "adagrad"}
+
+
+def test_a_peer_says_what_it_cannot_do():
+    workload = SMALL["dot"]
+    model, batches = build(workload, processor()).model, random_batches(workload)
+    with pytest.raises(InputError, match=r"Torch has no such optimizer with sparse gradients\.\n  found: adam"):
+        plain(model, workload.model, TrainingConfig(optimizer="adam"), batches)
 
 
 @pytest.mark.parametrize("peer", ["plain", "torchrec"])
 def test_bags_are_summed_and_their_ids_all_trained(peer):
     """Against a float64 program that sums the rows of one table by hand."""
     workload = SMALL["cat, Adagrad, bags"]
-    weights, batches = fresh_weights(workload), random_batches(workload)
-    tables = [table.double().requires_grad_() for table in weights.tables]
-    layers = [layer.double() for layer in (*weights.bottom, *weights.top)]
+    model, batches = build(workload, processor(), seed=3).model, batches_of(workload)
+    tables = [table.double().requires_grad_() for table in tables_of(model)]
+    layers = [layer.double() for layer in (*linears(model.bottom), *linears(model.top))]
     optimizer = torch.optim.Adagrad([*tables, *(p for layer in layers for p in layer.parameters())], lr=0.05)
     expected = []
     for number in range(20):
@@ -128,7 +174,7 @@ def test_ids_follow_zipfs_law_and_stay_within_their_tables():
 def test_the_table_compares_with_plain_and_with_torchrec_within_each_round(monkeypatch, capsys):
     seconds = {"plain": [0.4, 0.4, 0.8], "dense": [0.8, None, 1.6], "torchrec": [0.1, 0.1, 0.1]}
 
-    def timed(found, *, rounds):
+    def timed(found, *, rounds, **_):
         for name in seconds:
             found.setdefault(name, None)
         return {name: Times(seconds.get(name, [0.1, 0.2, 0.2]), dropped=len(name)) for name in found}
@@ -151,8 +197,8 @@ def test_the_table_compares_with_plain_and_with_torchrec_within_each_round(monke
 def test_a_peer_that_computes_something_else_is_not_timed(monkeypatch):
     workload = SMALL["dot"]
 
-    def wrong(weights, batches, model, training, *, sparse=True):
-        step = plain(weights, batches, model, training, sparse=sparse)
+    def wrong(*workload, sparse=True):
+        step = plain(*workload, sparse=sparse)
         return step if sparse else lambda number: 1.01 * step(number)
 
     monkeypatch.setattr(train_cpu, "plain", wrong)

@@ -14,6 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+# What counts as no difference between test AUCs wherever two ways to train are compared.
+AUC_BOUND = 0.001
+
 
 class Interval(NamedTuple):
     """A mean and the bounds that hold it with some confidence, if what it is the mean of is normal."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import itertools
 import shutil
 import statistics
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from dlrm_lib import clean_timing
+from dlrm_lib.benchmark import Spread
 from dlrm_lib.devices import Cuda, Device, ModelShape
 from dlrm_lib.devices.capture import Captured
 from dlrm_lib.devices.cpu import Cpu
@@ -31,17 +30,13 @@ _READINGS = (
 
 @dataclass(frozen=True)
 class Timing:
-    """How long one call takes on the device, in seconds, from several segments of many calls each.
+    """How long one call takes, in seconds, from several segments of many calls each, the device waited for behind them.
 
     Attributes:
-        seconds: Per segment, between two events on the device.
-        wall: Per segment, by the host's clock, the device waited for before and after.
-        calls: In each segment.
+        seconds: Of each segment.
     """
 
     seconds: tuple[float, ...]
-    wall: tuple[float, ...]
-    calls: int
 
     @property
     def median(self) -> float:
@@ -53,16 +48,8 @@ class Timing:
         return (max(self.seconds) - min(self.seconds)) / self.median
 
     def as_rates(self, units: float) -> dict[str, Any]:
-        """Units per second, if a call does so many: median, extremes and the host's median, for a record."""
-        rates = [units / seconds for seconds in self.seconds]
-        return {
-            "median": statistics.median(rates),
-            "lowest": min(rates),
-            "highest": max(rates),
-            "by_wall_clock": statistics.median(units / seconds for seconds in self.wall),
-            "repeats": len(rates),
-            "calls_per_repeat": self.calls,
-        }
+        """Units per second, if a call does so many: their spread, for a record."""
+        return asdict(Spread.of(units / seconds for seconds in self.seconds))
 
 
 class Card:
@@ -73,6 +60,8 @@ class Card:
         rehearsal: It is a stand-in, and no figure means anything.
         repeats: Timed segments.
         segment: Seconds that a segment lasts about.
+        batch_sizes: Rows per step, the main size first.
+        distinct: Batches that a training rotates through.
 
     Raises:
         InputError: there is no GPU.
@@ -81,6 +70,8 @@ class Card:
     rehearsal = False
     repeats = 5
     segment = 0.3
+    batch_sizes = (65536, 32768)
+    distinct = 32
 
     def __init__(self) -> None:
         if not torch.cuda.is_available():
@@ -101,41 +92,16 @@ class Card:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return dict(zip(_READINGS, map(_number, done.stdout.split(", ")), strict=False))
 
-    @contextlib.contextmanager
-    def events(self) -> Iterator[Callable[[], float]]:
-        """Within it, work is given to the device; behind it, the function tells its seconds on the device."""
-        began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        began.record()
-        yield lambda: began.elapsed_time(ended) / 1e3
-        ended.record()
-        ended.synchronize()
-
     def time(self, call: Callable[[int], object]) -> Timing:
         """Times ``call(number)``, which is warm; the number counts up, so that inputs can rotate."""
         return self.in_turn({"": call})[""]
 
     def in_turn(self, contestants: dict[str, Callable[[int], object]]) -> dict[str, Timing]:
-        """The same for several: a segment of each, then another of each."""
-        numbers = {name: itertools.count() for name in contestants}
-
-        def segment(name: str, calls: int) -> tuple[float, float]:
-            self.device.synchronize()
-            began = time.perf_counter()
-            with self.events() as elapsed:
-                for number in itertools.islice(numbers[name], calls):
-                    contestants[name](number)
-            self.device.synchronize()
-            return elapsed() / calls, (time.perf_counter() - began) / calls
-
-        calls, segments = dict.fromkeys(contestants, 1), {name: [] for name in contestants}
-        for name in contestants:
-            while (one := segment(name, calls[name])[1]) * calls[name] < self.segment / 4:
-                calls[name] *= 2
-            calls[name] = max(1, round(self.segment / one))
-        for _ in range(self.repeats):
-            for name in contestants:
-                segments[name].append(segment(name, calls[name]))
-        return {name: Timing(*zip(*segments[name], strict=True), calls[name]) for name in contestants}
+        """The same for several: a segment of each, then another of each. Every first one counts: the card is ours."""
+        times = clean_timing.in_turn(
+            contestants, rounds=self.repeats, seconds=self.segment, tries=1, settle=self.device.synchronize
+        )
+        return {name: Timing(tuple(of.seconds)) for name, of in times.items()}
 
     def free(self) -> None:
         """Gives back the memory of whatever is no longer used, compiled code and recordings too."""
@@ -153,17 +119,14 @@ class StandIn(Card):
     rehearsal = True
     repeats = 2
     segment = 1e-4
+    batch_sizes = (5, 4)
+    distinct = 2
 
     def __init__(self) -> None:
         self.device = self.plain_layers = _StandInDevice()
 
     def state(self) -> dict[str, Any]:
         return {"name": "none: this is a rehearsal"}
-
-    @contextlib.contextmanager
-    def events(self) -> Iterator[Callable[[], float]]:
-        began = time.perf_counter()
-        yield lambda: time.perf_counter() - began
 
     def free(self) -> None:
         gc.collect()

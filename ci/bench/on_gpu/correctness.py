@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
+from bench.build import build
 from bench.on_gpu import seeds
 from bench.on_gpu.card import Card
-from bench.on_gpu.data import build, draw, resident, workload
+from bench.on_gpu.data import draw, resident, workload
 from bench.on_gpu.report import Part, Report
 
 from dlrm_lib.devices import PRECISIONS
 from dlrm_lib.metrics import auc
 from dlrm_lib.metrics.on_device import DeviceScores
 from dlrm_lib.model.interaction import DotInteraction
-from dlrm_lib.training import FusedStep, TrainStep
+from dlrm_lib.training import TrainStep
 
 # Largest error, as a share of the result, both as Euclidean norms. Sums are float32 everywhere; what is left is the
 # rounding of results to 8 or 11 bits, and of TF32's factors to 11.
@@ -42,7 +41,7 @@ def kernels(card: Card, report: Report) -> None:
     # Triton's interpreter, which a rehearsal runs in, does not compute in bf16.
     names = [name for name in PRECISIONS if not (card.rehearsal and name == "bf16")]
     errors: dict[str, float] = {}
-    batch_size, columns, dim = work.batch_sizes[0] - 3, len(work.spec.cardinalities), work.model.embedding_dim
+    batch_size, columns, dim = card.batch_sizes[0] - 3, len(work.spec.cardinalities), work.model.embedding_dim
 
     reference = DotInteraction(columns + 1, dim).to(device)
     upstream = torch.randn(batch_size, reference.width, device=device)
@@ -68,7 +67,7 @@ def kernels(card: Card, report: Report) -> None:
     report.keep("kernels", errors=errors, bounds=BOUNDS)
     del inputs, exact, expected, found
 
-    model = build(card, work)
+    model = build(work, card.device).model
     weight, offsets = model.tables.weight, model.tables.offsets
     ids = draw(work.spec, batch_size, seed=1).categorical.clone()
     last = torch.tensor(work.spec.cardinalities, dtype=torch.int32) - 1
@@ -119,31 +118,26 @@ def kernels(card: Card, report: Report) -> None:
 def steps(card: Card, report: Report) -> None:
     """A recorded step against the same unrecorded, bit for bit; the fused step against the ordinary one."""
     work = workload(card).capped(MOST_ROWS)
-    batch_size, count = work.batch_sizes[-1], 6 if card.rehearsal else STEPS
+    batch_size, count = card.batch_sizes[-1], 6 if card.rehearsal else STEPS
     batches = resident(card, work, batch_size)
     names = ("fp32", "fp16") if card.rehearsal else ("fp32", "bf16", "fp16")
 
-    def trained(make: Callable, precision: str, **settings) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        model = build(card, work, seed=1)
-        step = make(model, work.training(batch_size, precision=precision, **settings))
-        losses = torch.stack([step(batches[number % len(batches)], work.lr) for number in range(count)])
-        return losses.double(), _state(model, step)
-
-    def fused(captured: bool) -> Callable:
-        return lambda model, config: FusedStep(model, config, card.plain_layers, captured=captured)
+    def trained(execution: str, precision: str, **settings) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        how = {"batch_size": batch_size, "execution": execution, "precision": precision, **settings}
+        step = build(work.trained_with(**how), card.plain_layers, seed=1).step()
+        losses = torch.stack([step(batches[number % len(batches)], work.training.lr) for number in range(count)])
+        return losses.double(), _state(step)
 
     for precision in names:
-        runs = [trained(fused(captured), precision, deterministic=True) for captured in (False, True)]
+        runs = [trained(execution, precision, deterministic=True) for execution in ("compile", "graph")]
         differ = [name for name in runs[0][1] if not torch.equal(runs[0][1][name], runs[1][1][name])]
         same = torch.equal(runs[0][0], runs[1][0]) and not differ
         report.check(
             f"graph and eager, deterministic, {count} steps, {precision}", same, "every bit" if same else f"{differ}"
         )
-    begin = _state(build(card, work, seed=1))
-    losses, state = trained(fused(True), "fp32")
-    expected_losses, expected = trained(
-        lambda model, config: TrainStep(model, config, card.device), "fp32", execution="eager"
-    )
+    begin = build(work, card.plain_layers, seed=1).model.state_dict()
+    losses, state = trained("graph", "fp32")
+    expected_losses, expected = trained("eager", "fp32")
     apart = (losses - expected_losses).abs().max().item()
     moved = {name: relative_error(state[name] - begin[name], expected[name] - begin[name]) for name in begin}
     report.check(f"fused and eager fp32, {count} losses", apart <= LOSS_BOUND, f"{apart:.1e}, bound {LOSS_BOUND:.0e}")
@@ -160,7 +154,7 @@ def steps(card: Card, report: Report) -> None:
 def overflow(card: Card, report: Report) -> None:
     """A step whose gradients leave the range of fp16 changes no bit of layers, embeddings and optimizer, but counts."""
     work = workload(card).capped(MOST_ROWS)
-    batch_size = work.batch_sizes[-1]
+    batch_size = card.batch_sizes[-1]
     batches = resident(card, work, batch_size)
     spoilt = batches[-1].numerical.clone()
     spoilt[batch_size // 2, 0] = float("nan")
@@ -168,20 +162,22 @@ def overflow(card: Card, report: Report) -> None:
         "loss scale 2^30": (2.0**30, batches[-1]),
         "a NaN in the batch": (8192.0, batches[-1]._replace(numerical=spoilt)),
     }
-    for captured in (False, True):
+    for execution in ("compile", "graph"):
         for name, (scale, bad) in cases.items():
-            model = build(card, work, seed=2)
-            config = work.training(batch_size, precision="fp16", loss_scale=scale)
-            step = FusedStep(model, config, card.plain_layers, captured=captured)
+            how = {"batch_size": batch_size, "execution": execution, "precision": "fp16", "loss_scale": scale}
+            step = build(work.trained_with(**how), card.plain_layers, seed=2).step()
             for number in range(6):  # the fourth is recorded
-                step(batches[number % (len(batches) - 1)], work.lr)
-            skipped, before = step.skipped, _state(model, step)
-            step(bad, work.lr)
-            after = _state(model, step)
+                step(batches[number % (len(batches) - 1)], work.training.lr)
+            skipped, before = step.skipped, _state(step)
+            step(bad, work.training.lr)
+            after = _state(step)
             changed = {name for name in before if not torch.equal(before[name], after[name])}
             passed = changed == {"step.done", "step.loss_scale.skipped"} and step.skipped == skipped + 1
-            how = "graph" if captured else "eager"
-            report.check(f"{name}, {how}", passed, f"{step.skipped - skipped} skipped, changed: {sorted(changed)}")
+            report.check(
+                f"{name}, {execution}",
+                passed,
+                f"{step.skipped - skipped} skipped, changed: {sorted(changed)}",
+            )
 
 
 def scores(card: Card, report: Report) -> None:
@@ -204,11 +200,8 @@ def _poison(*like: torch.Tensor, dtype: torch.dtype) -> None:
         torch.full(tensor.shape, float("nan"), dtype=dtype, device=tensor.device)
 
 
-def _state(model: torch.nn.Module, step: TrainStep | None = None) -> dict[str, torch.Tensor]:
-    state = {
-        **model.state_dict(),
-        **{f"step.{name}": value for name, value in (step.state_dict() if step else {}).items()},
-    }
+def _state(step: TrainStep) -> dict[str, torch.Tensor]:
+    state = {**step.model.state_dict(), **{f"step.{name}": value for name, value in step.state_dict().items()}}
     return {name: tensor.clone() for name, tensor in state.items()}
 
 

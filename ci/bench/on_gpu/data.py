@@ -8,75 +8,31 @@ fault.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from bench.on_gpu.card import Card
+from bench.workload import Workload, of_preset
 
-from dlrm_lib.config import Config, ModelConfig, TrainingConfig, digest
+from dlrm_lib.config import ModelConfig, TrainingConfig, digest
 from dlrm_lib.dataset import Batch, EncodedDataset, Split
-from dlrm_lib.features import CRITEO_TERABYTE, SPLITS, FeatureSpec
+from dlrm_lib.features import SPLITS, FeatureSpec
 from dlrm_lib.manifest import Manifest
-from dlrm_lib.model import DLRM
 
-
-@dataclass(frozen=True, kw_only=True)
-class Workload:
-    """A model and what it is trained on.
-
-    Attributes:
-        spec: The columns.
-        model: The network.
-        batch_sizes: Rows per step, the main size first.
-        distinct: Batches that a training rotates through.
-        lr: Learning rate.
-    """
-
-    spec: FeatureSpec
-    model: ModelConfig
-    batch_sizes: tuple[int, ...]
-    distinct: int
-    lr: float
-
-    def capped(self, most_rows: int) -> Workload:
-        """The same with tables of at most so many rows."""
-        cardinalities = tuple(min(rows, most_rows) for rows in self.spec.cardinalities)
-        return replace(self, spec=FeatureSpec(numerical=self.spec.numerical, cardinalities=cardinalities))
-
-    def training(self, batch_size: int, **settings) -> TrainingConfig:
-        """How it is trained: SGD, a static loss scale of 8192 where the precision is fp16."""
-        return TrainingConfig(batch_size=batch_size, optimizer="sgd", lr=self.lr, **settings)
-
-
-TERABYTE = Workload(
-    spec=CRITEO_TERABYTE,
-    model=Config.from_preset("criteo_terabyte").model,
-    batch_sizes=(65536, 32768),
-    distinct=32,
-    lr=1.0,
-)
+# The preset's own learning rate is for four billion rows of real clicks; these are planted.
+TERABYTE = of_preset("criteo_terabyte", lr=1.0)
 # As small as an interpreter needs it; tables below, at and above what kernels treat as small.
 TINY = Workload(
     spec=FeatureSpec(numerical=4, cardinalities=(3, 128, 7, 400)),
     model=ModelConfig(embedding_dim=16, bottom_mlp_sizes=(16, 16), top_mlp_sizes=(16, 1)),
-    batch_sizes=(5, 4),
-    distinct=2,
-    lr=0.1,
+    training=TrainingConfig(optimizer="sgd", lr=0.1),
 )
 
 
 def workload(card: Card) -> Workload:
     """What is measured on a card: the whole model, or a tiny one in a rehearsal."""
     return TINY if card.rehearsal else TERABYTE
-
-
-def build(card: Card, work: Workload, seed: int = 0) -> DLRM:
-    """A fresh model, made where it will be: 16.7 GB of tables never pass through the host."""
-    card.device.seed(seed)
-    with torch.device(card.device.torch_device):
-        return DLRM(work.spec, work.model)
 
 
 @functools.lru_cache(maxsize=2)  # parts of a stage want the same rows, and drawing them takes seconds
@@ -112,7 +68,7 @@ def planted_logit(numerical: torch.Tensor, categorical: torch.Tensor) -> torch.T
 
 def resident(card: Card, work: Workload, batch_size: int, *, ids: str = "zipf") -> list[Batch]:
     """Different batches in the card's memory."""
-    rows = draw(work.spec, work.distinct * batch_size, ids=ids)
+    rows = draw(work.spec, card.distinct * batch_size, ids=ids)
     parts = (tensor.to(card.device.torch_device).split(batch_size) for tensor in rows)
     return [Batch(*parts) for parts in zip(*parts, strict=True)]
 

@@ -9,8 +9,9 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from bench.build import build
 from bench.on_gpu.card import Card
-from bench.on_gpu.data import build, resident, unique_share, workload
+from bench.on_gpu.data import resident, unique_share, workload
 from bench.on_gpu.report import Report
 from bench.on_gpu.roofline import kernel_costs
 
@@ -25,7 +26,7 @@ def times(card: Card, report: Report) -> None:
     work = workload(card)
     costs = kernel_costs(work.spec, work.model, distinct=distinct, number_bytes=2)
     costs["embedding update, in order"] = costs["embedding update"]
-    rows = work.batch_sizes[0]
+    rows = card.batch_sizes[0]
     for name, cost in costs.items():
         calls[name](0)
         timing = card.time(calls[name])
@@ -71,9 +72,9 @@ def _calls(card: Card, precision: str) -> tuple[Calls, float]:
     from dlrm_lib.kernels import gather, interaction, update
 
     work, device, dtype = workload(card), card.device.torch_device, PRECISIONS[precision]
-    model = build(card, work)
+    model = build(work, card.device).model
     weight, offsets, width = model.tables.weight, model.tables.offsets, model.interaction.width
-    batches = resident(card, work, work.batch_sizes[0])
+    batches = resident(card, work, card.batch_sizes[0])
     ids = [batch.categorical for batch in batches]
     sizes = update.columns_by_size(work.spec.cardinalities, device)
     bottom = torch.randn(len(ids[0]), work.model.embedding_dim, device=device).to(dtype).requires_grad_()

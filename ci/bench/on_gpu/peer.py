@@ -21,16 +21,17 @@ from typing import Any
 from unittest import mock
 
 import torch
+from bench.build import build
 from bench.on_gpu import peer_build
 from bench.on_gpu.card import Card
-from bench.on_gpu.data import Workload, build, resident, workload
+from bench.on_gpu.data import resident, workload
 from bench.on_gpu.report import Part, Report
 from bench.on_gpu.training import Trained, share
 from bench.train_peers import linears
+from bench.workload import Workload
 
 from dlrm_lib.dataset import Batch
 from dlrm_lib.model import DLRM
-from dlrm_lib.training import FusedStep
 
 TARGET = 1.3
 _STEPS_BEFORE_RECORDING = 20  # as in its trainer
@@ -49,10 +50,10 @@ class Theirs:
         if _apex_is_here():
             from apex.optimizers import FusedSGD
 
-            self._layers = FusedSGD(layers, lr=work.lr)
+            self._layers = FusedSGD(layers, lr=work.training.lr)
         else:
-            self._layers = torch.optim.SGD(layers, lr=work.lr, fused=True)
-        self._tables = torch.optim.SGD(self.model.bottom_model.embeddings.parameters(), lr=work.lr)
+            self._layers = torch.optim.SGD(layers, lr=work.training.lr, fused=True)
+        self._tables = torch.optim.SGD(self.model.bottom_model.embeddings.parameters(), lr=work.training.lr)
         kind = self._device.type
         self._scaler = torch.amp.GradScaler(kind, init_scale=8192.0, growth_interval=10**9, enabled=amp)
         self._loss = torch.nn.BCEWithLogitsLoss()
@@ -146,18 +147,18 @@ class _Original:
 
 
 def _compare(card: Card, report: Report, part: str, size: int, precision: str) -> None:
-    work, amp = workload(card), precision == "fp16"
-    batch_size = work.batch_sizes[size]
+    batch_size, amp = card.batch_sizes[size], precision == "fp16"
+    work = workload(card).trained_with(batch_size=batch_size, precision=precision, execution="graph")
     batches = resident(card, work, batch_size)
     longs = [batch._replace(categorical=batch.categorical.long()) for batch in batches]  # as its own reader gives them
-    ours = build(card, work)
+    ours = build(work, card.device)
     torch.backends.cuda.matmul.allow_tf32 = not amp
     contestants: dict[str, Trained] = {}
     for name, graph in {"theirs": False, "theirs, graph": True}.items():
         if not (graph and card.rehearsal):
-            contestants[name] = Trained(Theirs(card, work, ours, amp=amp, graph=graph), longs)
-    step = FusedStep(ours, work.training(batch_size, precision=precision), card.device, captured=True)
-    contestants["ours"] = Trained(lambda batch: step(batch, work.lr), batches)
+            contestants[name] = Trained(Theirs(card, work, ours.model, amp=amp, graph=graph), longs)
+    step = ours.step()
+    contestants["ours"] = Trained(lambda batch: step(batch, work.training.lr), batches)
     first = {name: contestant.first for name, contestant in contestants.items()}
     apart = max(abs(loss - first["ours"]) / first["ours"] for loss in first.values())
     report.check(

@@ -112,6 +112,8 @@ class Report:
                 "card": self.card.state(),
                 "repeats": self.card.repeats,
                 "segment_s": self.card.segment,
+                "batch_sizes": list(self.card.batch_sizes),
+                "distinct_batches": self.card.distinct,
                 **as_dict(workload(self.card)),
             },
             metrics=metrics,

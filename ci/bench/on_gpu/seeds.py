@@ -9,25 +9,25 @@ SGD and a static loss scale, recorded as one graph.
 from __future__ import annotations
 
 import statistics
-from dataclasses import replace
 
 import torch
+from bench.build import build
 from bench.on_gpu.card import Card
-from bench.on_gpu.data import HeldRows, Workload, build, draw, workload
+from bench.on_gpu.data import HeldRows, draw, workload
 from bench.on_gpu.report import Report
+from bench.workload import Workload
 
 from dlrm_lib.dataset import Batch
-from dlrm_lib.metrics.equivalence import paired
-from dlrm_lib.training import FusedStep, evaluate
+from dlrm_lib.metrics.equivalence import AUC_BOUND, paired
+from dlrm_lib.training import evaluate
 from dlrm_lib.training.schedule import learning_rate
 
-BOUND = 1e-3
 SEEDS, BATCH_SIZE, STEPS, TEST_ROWS, LR, MOST_ROWS = 10, 2048, 3000, 500_000, 3.0, 500
 
 
 def parity(card: Card, report: Report) -> None:
     """The 95 % interval of the difference to fp32, paired by seed, lies within the bound for bf16 and fp16."""
-    work = replace(workload(card).capped(MOST_ROWS), lr=LR)
+    work = workload(card).capped(MOST_ROWS).trained_with(lr=LR)
     count, batch_size, steps, test_rows = (2, 4, 5, 20) if card.rehearsal else (SEEDS, BATCH_SIZE, STEPS, TEST_ROWS)
     rows = draw(work.spec, steps * batch_size + test_rows, seed=10)
     train, test = (Batch(*part) for part in zip(*(x.split([steps * batch_size, test_rows]) for x in rows), strict=True))
@@ -45,13 +45,13 @@ def parity(card: Card, report: Report) -> None:
             continue
         interval = paired(areas, found["fp32"])
         report.check(
-            f"AUC {precision} less fp32, {count} seeds, 95 % within ±{BOUND}",
-            card.rehearsal or interval.within(BOUND),
+            f"AUC {precision} less fp32, {count} seeds, 95 % within ±{AUC_BOUND}",
+            card.rehearsal or interval.within(AUC_BOUND),
             f"{interval.low:+.5f} to {interval.high:+.5f}",
         )
         report.keep("auc", **{f"{precision}_less_fp32": interval._asdict()})
     settings = {"batch_size": batch_size, "steps": steps, "test_rows": test_rows, "lr": LR, "most_rows": MOST_ROWS}
-    report.keep("auc", areas=found, bound=BOUND, **settings)
+    report.keep("auc", areas=found, bound=AUC_BOUND, **settings)
 
 
 def _trained(
@@ -59,18 +59,17 @@ def _trained(
 ) -> list[float]:
     """The AUC of each seed."""
     steps = len(train.label) // batch_size
-    config = work.training(
-        batch_size, precision=precision, warmup_steps=steps // 10, decay_start_step=steps // 2, decay_steps=steps // 2
-    )
+    work = work.trained_with(batch_size=batch_size, precision=precision, execution="graph")
+    work = work.trained_with(warmup_steps=steps // 10, decay_start_step=steps // 2, decay_steps=steps // 2)
     areas = []
     for seed in range(count):
-        model = build(card, work, seed=seed)
-        step = FusedStep(model, config, card.plain_layers, captured=True)
+        built = build(work, card.plain_layers, seed=seed)
+        step = built.step()
         for number in torch.randperm(steps, generator=torch.Generator().manual_seed(seed)).tolist():
             batch = Batch(*(x[number * batch_size : (number + 1) * batch_size] for x in train))
-            step(batch, learning_rate(step.done, config))
+            step(batch, learning_rate(step.done, built.training))
         evaluation = evaluate(
-            model, test, batch_size=32_768, device=card.device, step=step.done, precision=step.precision
+            built.model, test, batch_size=32_768, device=card.device, step=step.done, precision=step.precision
         )
         areas.append(evaluation.auc)
     return areas

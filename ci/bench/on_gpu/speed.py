@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from bench.build import build
 from bench.on_gpu import kernels, roofline
 from bench.on_gpu.card import Card
-from bench.on_gpu.data import Workload, build, draw, resident, unique_share, workload, write_dataset
+from bench.on_gpu.data import draw, resident, unique_share, workload, write_dataset
 from bench.on_gpu.report import Part, Report
 from bench.on_gpu.training import LADDER, Step, Trained, compiled, share
+from bench.workload import Workload
 
 from dlrm_lib.benchmark import benchmark_inference, endless_batches
 from dlrm_lib.dataset import Batch, RandomDataset
@@ -27,14 +29,15 @@ INFERENCE = (1, 64, 4096, 32768)
 def ladder(card: Card, report: Report, size: int = 0, part: str = "ladder") -> None:
     """From plain PyTorch to all we have, with AMP (fp16, static loss scale 8192), at one batch size."""
     work = workload(card)
-    batch_size = work.batch_sizes[size]
+    batch_size = card.batch_sizes[size]
     batches = resident(card, work, batch_size)
     before, first = None, None
+    amp = work.trained_with(batch_size=batch_size, precision="fp16")
     for name, make in LADDER.items():
         if report.left() < 120 and not card.rehearsal:
             report.line(f"      {name} is left out: {report.left():.0f} s are left")
             continue
-        measured = _train(card, batches, lambda make=make: make(card, work, batch_size, "fp16"))
+        measured = _train(card, batches, lambda make=make: make(card, amp))
         rate = measured["samples_per_s"]["median"]
         gain = f", {rate / before:.2f} times the one before" if before else ""
         report.line(f"      {name:10} fp16 {batch_size}: {rate / 1e6:6.2f} M samples/s ({measured['spread']}){gain}")
@@ -57,7 +60,7 @@ def ladder_small(card: Card, report: Report) -> None:
 def precisions(card: Card, report: Report) -> None:
     """All we have, in each precision, and with ids that all come up equally often; the roofline beside it."""
     work = workload(card)
-    batch_size = work.batch_sizes[0]
+    batch_size = card.batch_sizes[0]
     rates: dict[str, float] = {}
     batches = resident(card, work, batch_size)
     # Triton's interpreter, which a rehearsal runs in, does not compute in bf16.
@@ -77,22 +80,21 @@ def variants(card: Card, report: Report) -> None:
         ("deterministic", "zipf", {"deterministic": True}),
         ("uniform ids", "uniform", {}),
     ):
-        _named(card, report, work, resident(card, work, work.batch_sizes[0], ids=ids), "fp16", name, **settings)
+        _named(card, report, work, resident(card, work, card.batch_sizes[0], ids=ids), "fp16", name, **settings)
 
 
 def with_reader(card: Card, report: Report) -> None:
     """Training from a data set on disk, read once before: threads read, check and copy while the GPU computes."""
-    work = workload(card)
-    batch_size = work.batch_sizes[0]
+    batch_size = card.batch_sizes[0]
+    work = workload(card).trained_with(batch_size=batch_size, precision="fp16", execution="graph", epochs=3)
     rows = draw(work.spec, batch_size * (6 if card.rehearsal else 32))
     with tempfile.TemporaryDirectory() as folder:
         dataset = write_dataset(Path(folder) / "rows", work.spec, rows, times=1 if card.rehearsal else 5)
         steps = dataset.train.steps(batch_size)
         for batch in dataset.train.batches(batch_size, check=False):  # into the page cache
             del batch
-        config = work.training(batch_size, precision="fp16", execution="graph", epochs=3)
-        config = replace(config, benchmark_warmup_steps=steps, print_freq=steps)
-        events = fit(build(card, work), dataset, config, card.device)
+        built = build(work.trained_with(benchmark_warmup_steps=steps, print_freq=steps), card.device)
+        events = fit(built.model, dataset, built.training, card.device)
         progress = [event for event in events if isinstance(event, Progress)]
     rate = progress[-1].average_samples_per_second
     report.line(f"      with the reader: {rate / 1e6:.2f} M samples/s over {2 * steps} steps")
@@ -110,8 +112,7 @@ def inference(card: Card, report: Report) -> None:
     work = workload(card)
     for precision in ("fp32", "fp16"):
         card.device.precision(precision)
-        model = build(card, work)
-        model.use_kernels(card.device, "auto")
+        model = build(work, card.device).for_inference()
         for batch_size in (1, 2) if card.rehearsal else INFERENCE:
             dataset = RandomDataset(work.spec, test_rows=batch_size * 64, ids="zipf")
             settings = {"steps": 3, "warmup": 1} if card.rehearsal else {"steps": 200, "warmup": 30}
@@ -140,7 +141,8 @@ def _named(
 ) -> float:
     """Measures all we have in a precision; samples per second."""
     batch_size = len(batches[0].label)
-    measured = _train(card, batches, lambda: compiled(card, work, batch_size, precision, **settings))
+    work = work.trained_with(batch_size=batch_size, precision=precision, **settings)
+    measured = _train(card, batches, lambda: compiled(card, work))
     rate = measured["samples_per_s"]["median"]
     report.line(f"      {name:14} {precision} {batch_size}: {rate / 1e6:6.2f} M samples/s ({measured['spread']})")
     _falls(report, f"{name}, {batch_size}", measured)

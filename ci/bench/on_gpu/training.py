@@ -6,27 +6,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from bench.build import build
 from bench.on_gpu.card import Card, Timing
-from bench.on_gpu.data import Workload, build
-from bench.train_peers import Plain, Weights, linears
+from bench.train_peers import Plain
+from bench.workload import Workload
 from torch.nn import functional
 
 from dlrm_lib.dataset import Batch
-from dlrm_lib.devices import PRECISIONS
-from dlrm_lib.training import FusedStep, TrainStep
+from dlrm_lib.devices import PRECISIONS, Device
 
 Step = Callable[[Batch], torch.Tensor]
 
 
-def plain(card: Card, work: Workload, batch_size: int, precision: str) -> Step:
+def plain(card: Card, work: Workload) -> Step:
     """A module per table with sparse gradients, autocast, a gradient scaler and one optimizer, all torch's own."""
-    model = build(card, work)
-    top = linears(model.top)
-    with torch.no_grad():  # what pads the top MLP's input, and starts at zero, is the library's alone
-        top[0].weight = torch.nn.Parameter(top[0].weight[:, :-1].clone())
-    weights = Weights(model.tables.weight.split(work.spec.cardinalities), linears(model.bottom), top)
-    network = Plain(weights, "dot", sparse=True, bags=False).to(card.device.torch_device)
-    optimizer = torch.optim.SGD(network.parameters(), lr=work.lr)
+    precision = work.training.precision
+    network = Plain(build(work, card.device).model, work.model, sparse=True).to(card.device.torch_device)
+    optimizer = torch.optim.SGD(network.parameters(), lr=work.training.lr)
     kind = card.device.torch_device.type
     scaler = torch.amp.GradScaler(kind, init_scale=8192.0, growth_interval=2**31 - 1, enabled=precision == "fp16")
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
@@ -45,32 +41,29 @@ def plain(card: Card, work: Workload, batch_size: int, precision: str) -> Step:
     return step
 
 
-def rows_leaf(card: Card, work: Workload, batch_size: int, precision: str) -> Step:
+def rows_leaf(card: Card, work: Workload) -> Step:
     """The library's ordinary step: plain torch, tables outside autograd."""
-    config = work.training(batch_size, precision=precision, execution="eager")
-    return _at(work, TrainStep(build(card, work), config, card.device))
+    return _ours(work.trained_with(execution="eager"), card.device)
 
 
-def fused(card: Card, work: Workload, batch_size: int, precision: str) -> Step:
+def fused(card: Card, work: Workload) -> Step:
     """Fused kernels, one started after the other."""
-    config = work.training(batch_size, precision=precision)
-    return _at(work, FusedStep(build(card, work), config, card.plain_layers, captured=False))
+    return _ours(work.trained_with(execution="compile"), card.plain_layers)
 
 
-def graph(card: Card, work: Workload, batch_size: int, precision: str) -> Step:
+def graph(card: Card, work: Workload) -> Step:
     """The same, recorded as one CUDA graph."""
-    config = work.training(batch_size, precision=precision)
-    return _at(work, FusedStep(build(card, work), config, card.plain_layers, captured=True))
+    return _ours(work.trained_with(execution="graph"), card.plain_layers)
 
 
-def compiled(card: Card, work: Workload, batch_size: int, precision: str, *, deterministic: bool = False) -> Step:
+def compiled(card: Card, work: Workload) -> Step:
     """The same with compiled MLPs: what ``--execution graph`` does."""
-    config = work.training(batch_size, precision=precision, deterministic=deterministic)
-    return _at(work, FusedStep(build(card, work), config, card.device, captured=True))
+    return _ours(work.trained_with(execution="graph"), card.device)
 
 
-def _at(work: Workload, step: TrainStep) -> Step:
-    return lambda batch: step(batch, work.lr)
+def _ours(work: Workload, device: Device) -> Step:
+    step = build(work, device).step()
+    return lambda batch: step(batch, work.training.lr)
 
 
 LADDER = {"plain": plain, "rows leaf": rows_leaf, "fused": fused, "graph": graph, "compiled": compiled}
