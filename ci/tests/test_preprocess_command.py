@@ -107,29 +107,30 @@ MOMENTS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_run_that_was_killed_gives_the_same_bytes(
-    raw: Path, expected: dict[str, bytes], tmp_path: Path, moment: str
+def test_a_run_that_was_killed_in_every_phase_gives_the_same_bytes(
+    raw: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """First the whole group of processes is killed, then, at the same moment of the next run, its first one alone."""
+    """In each phase first the whole group of processes is killed, then, at the same moment of the next run, its first
+    one alone; the run after that goes on to the next phase, with what all those before have left."""
     output = tmp_path / "encoded"
-    arguments = command(raw, output)
-    if moment.startswith("finish"):
-        arguments[1:3] = ["-c", SLOW_FINISH]
-    for group in (True, False):
-        kill_when(arguments, lambda: any(tmp_path.glob(f"encoded.partial-*/{MOMENTS[moment]}")), group=group)
-        with pytest.raises(InputError):
-            EncodedDataset(output)
-        (partial,) = tmp_path.iterdir()
-        if moment != "finished":
+    for moment, marks in MOMENTS.items():
+        arguments = command(raw, output)
+        if moment.startswith("finish"):
+            arguments[1:3] = ["-c", SLOW_FINISH]
+        for group in (True, False):
+            kill_when(arguments, lambda marks=marks: any(tmp_path.glob(f"encoded.partial-*/{marks}")), group=group)
             with pytest.raises(InputError):
-                EncodedDataset(partial / "data")
-        if group:
-            # The next run is to come to this moment again.
-            for path in partial.glob(MOMENTS[moment]):
-                path.unlink()
-            for path in (partial / "work" / "done").glob(f"{moment}-*"):
-                path.unlink()
+                EncodedDataset(output)
+            (partial,) = tmp_path.iterdir()
+            if moment != "finished":
+                with pytest.raises(InputError):
+                    EncodedDataset(partial / "data")
+            if group:
+                # The next run is to come to this moment again.
+                for path in partial.glob(marks):
+                    path.unlink()
+                for path in (partial / "work" / "done").glob(f"{moment}-*"):
+                    path.unlink()
     done = subprocess.run(command(raw, output), capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert "going on with what is in" in done.stdout

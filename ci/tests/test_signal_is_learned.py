@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
+import torch
 
 from dlrm_lib import metrics
 from dlrm_lib.backends import pick
 from dlrm_lib.baselines import logistic_regression
 from dlrm_lib.config import Config
 from dlrm_lib.optim import OPTIMIZERS, Sgd
-from dlrm_lib.training import build, fit, predict
+from dlrm_lib.training import Progress, build, fit, predict
 from dlrm_lib.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 CONFIG = Config.from_preset("laptop", {"test_freq": 10**9, "print_freq": 10**9})
-SEEDS = (1, 2, 3, 4, 5, 6)
-STUDENT = 2.571  # of five degrees of freedom: 95 % lie within
+SMALL = Config.from_preset("smoke", {"test_freq": 10**9, "print_freq": 1, "execution": "auto"})
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +36,13 @@ def closed(space):
     return lambda scores: (metrics.auc(label, scores) - linear) / (ceiling - linear)
 
 
-def scores(dataset, config=CONFIG):
+def scores(dataset, config=CONFIG, after_each_step=None):
     """Test probabilities of a model trained with this configuration, computed in fp32 whatever it was trained in."""
     training = build(config, dataset, backend=pick("cpu"))
-    for _ in fit(training):
-        pass
+    for event in fit(training):
+        if after_each_step and isinstance(event, Progress):
+            after_each_step(training.model)
+    assert {w.dtype for w in training.model.state_dict().values() if w.is_floating_point()} == {torch.float32}
     return predict(training.backend.inference(training.model), dataset.test, batch_size=8192)
 
 
@@ -68,20 +72,42 @@ def test_shuffled_labels_teach_nothing(space):
 
 
 @pytest.fixture(scope="module")
-def by_seed(space):
-    """Test AUCs of fp32, one for each seed."""
-    return aucs(space.encoded(), "fp32")
+def few_rows(tmp_path_factory):
+    """Those of the preset smoke: where no unit multiplies fp16, a product takes ten times as long as in fp32."""
+    return Workspace(tmp_path_factory.mktemp("few"), SMALL).encoded()
 
 
-def aucs(dataset, precision):
-    label = np.asarray(dataset.test.label)
-    configs = [CONFIG.override(seed=seed, precision=precision) for seed in SEEDS]
-    return np.array([metrics.auc(label, scores(dataset, config)) for config in configs])
+@pytest.fixture(scope="module")
+def less_fp32(few_rows):
+    """The test AUC of a precision less that of fp32, from the same weights on the same batches."""
+    label = np.asarray(few_rows.test.label)
+
+    @functools.cache
+    def auc(precision, seed, loss_scale=8192.0, after_each_step=None):
+        config = SMALL.override(precision=precision, seed=seed, loss_scale=loss_scale)
+        return metrics.auc(label, scores(few_rows, config, after_each_step))
+
+    return lambda precision, seed, **fault: auc(precision, seed, **fault) - auc("fp32", seed)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_is_as_good_as_fp32(space, by_seed, precision):
-    difference = aucs(space.encoded(), precision) - by_seed
-    margin = STUDENT * difference.std(ddof=1) / len(SEEDS) ** 0.5
-    assert abs(difference.mean()) + margin < 0.001, difference
-    assert difference.any()
+def test_half_precision_learns_what_fp32_does(less_fp32, precision):
+    """Over three seeds; that of sixteen, with more rows, there is a record: test_stability_record.py."""
+    found = [less_fp32(precision, seed) for seed in (1, 2, 3)]
+    assert any(found)
+    assert abs(np.mean(found)) < 0.001, found  # of one seed up to 0.0008
+
+
+def in_eight_bits(model):
+    with torch.no_grad():
+        for weight in (*model.parameters(), model.tables.weight):
+            weight.copy_(weight.to(torch.float8_e4m3fn))
+
+
+@pytest.mark.parametrize(
+    ("precision", "fault"),
+    [("fp16", {"loss_scale": 2.0**-10}), ("bf16", {"after_each_step": in_eight_bits})],
+    ids=["gradients below the smallest number", "weights of too few bits"],
+)
+def test_half_precision_with_a_fault_does_not(less_fp32, precision, fault):
+    assert less_fp32(precision, 1, **fault) < -0.003
