@@ -54,7 +54,7 @@ def test_interaction_and_its_gradient_equal_autograd_in_float64(dim, columns, ha
 SMALL_STACKS = """
 import resource, threading, torch
 from pathlib import Path
-from dlrm_lib.kernels.cpu import CpuKernels
+from dlrm_lib.backends.cpu.kernels import CpuKernels
 threading.stack_size(256 << 10)
 def in_a_thread(call):
     thread = threading.Thread(target=call)
