@@ -438,8 +438,9 @@ class Config:
         Raises:
             InputError: as ``from_preset``.
         """
-        idle = _idle({**{f.name: f.default for _, f in fields()}, **PRESETS.get(preset, {}), **values})
-        return cls.from_preset(preset, {name: value for name, value in values.items() if name not in idle})
+        together = {**{f.name: f.default for _, f in fields()}, **PRESETS.get(preset, {}), **values}
+        useless = idle(together)
+        return cls.from_preset(preset, {name: value for name, value in values.items() if name not in useless})
 
     def override(self, **values: Any) -> Config:
         """A copy with the named fields changed, whichever section they are in.
@@ -459,11 +460,11 @@ class Config:
         together = {
             name: given.get(name, getattr(getattr(self, section), name)) for name, (section, _) in where.items()
         }
-        for name in (idle := _idle(together)):
+        for name in (useless := idle(together)):
             if name in given:
                 _refuse_idle(where[name][1], together)
         changed: dict[str, dict[str, Any]] = {}
-        for name, value in {**given, **{name: where[name][1].default for name in idle}}.items():
+        for name, value in {**given, **{name: where[name][1].default for name in useless}}.items():
             changed.setdefault(where[name][0], {})[name] = value
         return dataclasses.replace(
             self, **{section: dataclasses.replace(getattr(self, section), **v) for section, v in changed.items()}
@@ -592,17 +593,17 @@ def fields() -> list[tuple[str, dataclasses.Field]]:
     return [(name, f) for name, section in sections for f in dataclasses.fields(section)]
 
 
-def _idle(values: dict[str, Any]) -> set[str]:
-    """Settings whose values, other than their defaults, do nothing beside the others: all of them by name."""
-    values, idle = dict(values), set()
+def idle(values: Mapping[str, Any]) -> set[str]:
+    """The settings, among all of them by name, whose value is not the default and does nothing beside the others."""
+    values, found = dict(values), set()
     defaults = {f.name: f.default for _, f in fields()}
     needing = {f.name: f.metadata["needs"] for _, f in fields() if f.metadata["needs"]}
     for name, needs in itertools.chain(*itertools.repeat(needing.items(), 2)):  # twice: one may need another
         met = all(values[of] in wanted if wanted else values[of] != defaults[of] for of, wanted in needs.items())
         if not met and values[name] != defaults[name]:
-            idle.add(name)
+            found.add(name)
             values[name] = defaults[name]  # as good as that for those that need it
-    return idle
+    return found
 
 
 def _refuse_idle(f: dataclasses.Field, values: dict[str, Any]) -> None:
@@ -614,6 +615,7 @@ def _refuse_idle(f: dataclasses.Field, values: dict[str, Any]) -> None:
         f"--{f.name} needs {' and '.join(said)}: it would do nothing.",
         found=", ".join(f"{name} {as_text(values[name])}" for name in (f.name, *needed)),
         remedy=f"Leave --{f.name} out, or change what it needs.",
+        fields=(f.name, *needed),
     )
 
 

@@ -14,7 +14,6 @@ from encoded import random_dataset
 from scipy import stats
 
 from dlrm_lib import clean_timing
-from dlrm_lib.backends import pick
 from dlrm_lib.config import Config
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError

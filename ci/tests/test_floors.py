@@ -20,8 +20,7 @@ FLOORS = {
 }
 COMING = {"serving"}  # rooms that are planned
 # Imports that go up today. An entry that is no longer needed fails, so the list only gets shorter.
-UPWARD = {
-}
+UPWARD = {}
 # What computes a thing does not know where it runs.
 KNOW_NO_DEVICE = ("model", "optim")
 DEVICE_MODULES = {"triton", "habana_frameworks"}

@@ -92,6 +92,9 @@ def test_sliders_span_what_is_usual_and_stand_at_its_end_for_a_value_beyond_it(f
 def test_moving_a_widget_changes_that_setting_alone(form, name):
     told = []
     form.observe(told.append)
+    for needed, wanted in DECLARED[name].metadata["needs"].items():
+        if wanted and values(LAPTOP)[needed] not in wanted:
+            return  # below
     entry, before = form.fields[name].entry, values(LAPTOP)
     if name in OTHERS and isinstance(entry, Text):
         typed = OTHERS[name] or "none"
@@ -117,6 +120,9 @@ def test_moving_a_widget_changes_that_setting_alone(form, name):
 @pytest.mark.parametrize("name", [name for name, f in DECLARED.items() if f.metadata["usual"]])
 def test_a_slider_types_its_value(form, name):
     field = form.fields[name]
+    for needed, wanted in DECLARED[name].metadata["needs"].items():
+        if wanted and form.fields[needed].value not in wanted:
+            form.fields[needed].entry.value = wanted[0]
     assert isinstance(field.slider, SelectionSlider)
     told = []
     form.observe(told.append)
@@ -139,6 +145,29 @@ def test_a_typed_number_is_taken_exactly_and_the_slider_goes_there(form):
     assert form.fields["batch_size"].slider.value == 4096
     form.fields["batch_size"].slider.value = 2048
     assert form.config.training.batch_size == 2048
+
+
+def test_what_comes_to_do_nothing_shows_its_default_and_comes_back(form):
+    for name, other in (("optimizer", "sgd"), ("interaction_op", "cat"), ("interaction_op", "dcn")):
+        before = values(LAPTOP)[name]
+        form.fields[name].entry.value = other
+        assert form.config == LAPTOP.override(**{name: other})
+        assert not with_errors(form)
+        form.fields[name].entry.value = before
+        assert form.config == LAPTOP
+    form.fields["interaction_op"].entry.value = "dcn"
+    form.fields["cross_rank"].entry.value = "8"
+    assert form.config == LAPTOP.override(interaction_op="dcn", cross_rank=8)
+    form.fields["interaction_op"].entry.value = "dot"
+    assert form.config == LAPTOP
+
+
+def test_a_value_that_would_do_nothing_is_complained_of_where_it_was_typed(form):
+    form.fields["cross_rank"].entry.value = "8"
+    assert form.config is None
+    assert with_errors(form) == {"cross_rank"}
+    form.fields["interaction_op"].entry.value = "dcn"
+    assert form.config == LAPTOP.override(interaction_op="dcn", cross_rank=8)
 
 
 def test_no_value_and_zero_need_no_place_on_a_slider(form):
@@ -327,6 +356,7 @@ def test_usual_values_are_in_range_and_ascend():
             assert usual[0] > 0
         for value in usual:
             extra = {"bottom_mlp_sizes": (value,)} if f.name == "embedding_dim" else {}
+            extra |= {name: wanted[0] for name, wanted in f.metadata["needs"].items() if wanted}
             dataclasses.replace(LAPTOP, training=dataclasses.replace(LAPTOP.training, decay_steps=0)).override(
                 **{f.name: value}, **extra
             )

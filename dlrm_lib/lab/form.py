@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from ipywidgets import HTML, Accordion, Button, Dropdown, HBox, ToggleButton, VBox
 
-from dlrm_lib.config import PRESETS, Config, fields
+from dlrm_lib.config import PRESETS, Config, fields, idle
 from dlrm_lib.errors import InputError
 from dlrm_lib.lab.field import Field
 from dlrm_lib.lab.style import FORM
@@ -45,6 +46,8 @@ class Form:
         """
         self._section = {f.name: section for section, f in fields()}
         declared = {f.name: f for _, f in fields()}
+        self._needs = {f.name: f.metadata["needs"] for _, f in fields()}
+        self._default = {f.name: f.default for _, f in fields()}
         in_view = tuple(names) if names is not None else sum(ESSENTIAL.values(), ())
         config.override(**{name: None for name in in_view if name not in declared})
         hidden = [name for name, section in self._section.items() if names is None and section in ESSENTIAL]
@@ -83,7 +86,8 @@ class Form:
                 self.fields[name].show(self._value(config, name))
         finally:
             self._quiet = False
-        self._valid, self._touched = config, []
+        self._valid = self._shown = config
+        self._touched = []
         self._judge()
 
     def _value(self, config: Config, name: str) -> Any:
@@ -102,6 +106,7 @@ class Form:
         self._touched = [*(other for other in self._touched if other != name), name]
         if name == "embedding_dim":
             self._carry_bottom()
+        self._carry_those_that_need(name)
         self._judge()
 
     def _carry_bottom(self) -> None:
@@ -117,6 +122,28 @@ class Form:
             return
         self._quiet = True
         bottom.show(sizes)
+        self._quiet = False
+
+    def _carry_those_that_need(self, name: str) -> None:
+        """Fields that come to do nothing beside a changed one show their default, and come back once they do something.
+
+        What a person has typed stays while it does something.
+        """
+        needing = [other for other in self.names if self._needs[other]]
+        if not any(name in self._needs[other] for other in needing):
+            return
+        given = {other: self._value(self._valid, other) for other in self._section}
+        for other, field in self.fields.items():
+            with contextlib.suppress(InputError):
+                given[other] = field.value
+        again = {other: self._value(self._shown, other) for other in needing if other not in self._touched}
+        useless = idle({**given, **again})
+        self._quiet = True
+        for other in needing:
+            if other in useless:
+                self.fields[other].show(self._default[other])
+            elif other in again:
+                self.fields[other].show(again[other])
         self._quiet = False
 
     def _judge(self) -> None:
