@@ -457,7 +457,10 @@ def test_a_schedule_that_would_do_nothing_is_refused(monkeypatch, changes, refus
     if not refused:
         assert backend.resolved(config, model, rows=1600).execution == "lazy"
         return
-    with pytest.raises(InputError, match=r"--warmup_steps and --decay_steps would do nothing"):
+    with pytest.raises(
+        InputError,
+        match=r"--warmup_steps and --decay_steps would do nothing[\s\S]*found: warmup_steps \d+, decay_steps \d+",
+    ):
         backend.resolved(config, model, rows=1600)
 
 

@@ -124,7 +124,7 @@ class Hpu(Backend):
             raise InputError(
                 "In lazy mode Adagrad keeps the learning rate it was made with: --warmup_steps and --decay_steps would "
                 "do nothing.",
-                found=f"warmup_steps {config.warmup_steps}, decay_steps {config.decay_steps}",
+                found=f"warmup_steps {resolved.warmup_steps}, decay_steps {resolved.decay_steps}",
                 remedy="Add --warmup_steps 0 --decay_steps 0, or use --execution compile or eager.",
             )
         return resolved
