@@ -84,7 +84,7 @@ def test_every_flag_of_nvidia_is_there_with_its_default(command, capsys, monkeyp
     ours = {"preset", "device", "precision", "execution", "optimizer", "num_indices_per_lookup", "shuffle_rows"}
     ours |= {"decay_power", "interaction_lasso", "lasso_start_step", "embed_numbers", "linear"}
     ours |= {"embedding_epsilon", "embedding_decay", "standardise", "flag_missing", "embedding_init", "deterministic"}
-    ours |= {"preload_batches", "synthetic_dataset_rows", "num_indices_per_lookup_fixed"}
+    ours |= {"cross_layers", "cross_rank", "preload_batches", "synthetic_dataset_rows", "num_indices_per_lookup_fixed"}
     assert shown.keys() == NVIDIA.keys() | ours
 
 
@@ -190,6 +190,8 @@ BAD = {
     "batch_size": "0",
     "benchmark_warmup_steps": "-1",
     "bottom_mlp_sizes": "64;16",
+    "cross_layers": "0",
+    "cross_rank": "low",
     "dataset_subset": "1.5",
     "deterministic": "perhaps",
     "decay_start_step": "soon",
