@@ -14,7 +14,9 @@ from typing import Any
 
 from dlrm_lib.config import Config
 from dlrm_lib.download.sources import Published, kaggle, terabyte
-from dlrm_lib.features import CRITEO, CRITEO_TERABYTE
+from dlrm_lib.features import CRITEO, CRITEO_TERABYTE, FeatureSpec
+from dlrm_lib.model import blueprint
+from dlrm_lib.optim import OPTIMIZERS
 from dlrm_lib.preprocess.plan import disk_needs, memory_needs
 from dlrm_lib.records import Record
 
@@ -134,8 +136,9 @@ def recipe(log: ClickLog, rates: Rates, *, cores: int) -> list[Stage]:
     config = Config.from_preset(log.preset)
     source = f"{raw}/{log.published.targets[0].name}" if len(log.published.targets) == 1 else raw
     output, spill = disk_needs(log.rows, CRITEO)
-    per_number = {"sgd": 4, "adagrad": 8, "rowwise_adagrad": 4, "adam": 12}[config.training.optimizer]
-    tables = log.table_rows * config.model.embedding_dim * per_number
+    model = blueprint(FeatureSpec(numerical=CRITEO.numerical, cardinalities=(log.table_rows,)), config.model)
+    rule = OPTIMIZERS[config.training.optimizer].of(model, config.training)
+    tables = model.tables.weight.nbytes + rule.bytes_kept()
     evaluated = log.held_out_rows // 2 / rates.inference  # validation after each pass, test at the end
     return [
         Stage(
