@@ -12,7 +12,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from dlrm_lib.config import ModelConfig
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.model.cost import bottom_width
-from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, SKY, axes, label_bars, panels
+from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, SKY, axes, label_bars, panels, style
 
 # Each block: left edge, bottom, width and colour; all are _BLOCK_HEIGHT high, in a field of 100 by 31.
 _BLOCKS = {
@@ -34,6 +34,7 @@ _ARROWS = {
 }
 
 
+@style()
 def blocks(spec: FeatureSpec, config: ModelConfig, width: int) -> Figure:
     """The network as boxes and arrows, with the shape of what flows between them.
 
@@ -86,6 +87,7 @@ def _draw_blocks(ax: Axes, highlight: str | None = None) -> None:
         ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, **style})
 
 
+@style()
 def shapes(block: str, tensors: Mapping[str, tuple[str, Sequence[int]]]) -> Figure:
     """One block: where it is in the network, and what goes in and comes out of it, drawn to scale.
 
@@ -131,6 +133,7 @@ def shapes(block: str, tensors: Mapping[str, tuple[str, Sequence[int]]]) -> Figu
     return figure
 
 
+@style()
 def spread_through_layers(layers: Sequence[str], spread: Mapping[str, Sequence[float]]) -> Figure:
     """How much the rows of a batch differ after each layer, for several scales of the weights.
 
@@ -148,6 +151,7 @@ def spread_through_layers(layers: Sequence[str], spread: Mapping[str, Sequence[f
     return figure
 
 
+@style()
 def table_spread(rows: Sequence[int], spread: Sequence[float]) -> Figure:
     """The spread of each table's initial values against its number of rows, on the curve it is drawn from."""
     figure, ax = axes("Large tables start small", "rows of the table", "standard deviation of its values")
@@ -163,6 +167,7 @@ def table_spread(rows: Sequence[int], spread: Sequence[float]) -> Figure:
     return figure
 
 
+@style()
 def parameter_bars(models: Mapping[str, Mapping[str, int]], *, largest: int = 6) -> Figure:
     """Where the parameters are.
 
@@ -186,6 +191,7 @@ def parameter_bars(models: Mapping[str, Mapping[str, int]], *, largest: int = 6)
     return figure
 
 
+@style()
 def speed_ladder(speeds: Mapping[str, tuple[float, float, float] | str], machine: str, *, base: str) -> Figure:
     """Ways to train as horizontal bars, each with how many times as fast as ``base`` it is.
 
