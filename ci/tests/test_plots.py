@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import io
+import pkgutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from dlrm_lib import metrics
+from dlrm_lib import metrics, plots
 from dlrm_lib.config import ModelConfig
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.model import blueprint
-from dlrm_lib.plots import axes, network, panels, preprocessing, save, training
+from dlrm_lib.plots import axes, network, panels, preprocessing, save, style, training
 from dlrm_lib.preprocess.stages import Stage
 
 
@@ -25,6 +31,50 @@ def test_a_saved_figure_has_the_same_bytes_each_time(tmp_path):
         written.append({p.suffix: p.read_bytes() for p in (tmp_path / name).iterdir()})
     assert set(written[0]) == {".svg", ".png"}
     assert written[0] == written[1]
+
+
+def test_the_settings_of_matplotlib_are_the_user_s_before_and_after():
+    code = """
+import importlib, pkgutil, matplotlib
+before = dict(matplotlib.rcParams)
+import dlrm_lib.plots
+for module in pkgutil.iter_modules(dlrm_lib.plots.__path__):
+    importlib.import_module(f"dlrm_lib.plots.{module.name}")
+dlrm_lib.plots.tour.pipeline().draw_without_rendering()
+dlrm_lib.plots.axes("a", "b", "c")
+print({name for name, value in matplotlib.rcParams.items() if before[name] != value} or "as before")
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("as before\n", "")
+
+
+def test_figures_look_the_same_whatever_the_user_has_set(tmp_path):
+    label, score = np.array([False, True, False, True]), np.array([0.1, 0.4, 0.35, 0.8])
+    theirs = {
+        **{"lines.linewidth": 9, "xtick.color": "red", "grid.color": "green", "font.size": 20, "text.color": "blue"},
+        **{"axes.grid": False, "svg.hashsalt": "x", "legend.frameon": True, "figure.constrained_layout.use": False},
+    }
+    written = []
+    for name, settings in (("a", {}), ("b", theirs)):
+        with plt.rc_context(settings):
+            save(training.roc(label, {"model": score}, metrics.auc), tmp_path / name / "figure")
+            with style():
+                figure, ax = axes("A claim", "x", "y")
+                ax.plot([1, 3, 2], label="mine")
+                ax.legend()
+            svg = io.StringIO()
+            figure.savefig(svg, format="svg", metadata={"Date": None})
+        written.append([svg.getvalue(), *((p.name, p.read_bytes()) for p in sorted((tmp_path / name).iterdir()))])
+    assert written[0] == written[1]
+
+
+def test_every_function_that_draws_does_it_in_the_style():
+    drawing = []
+    for module in pkgutil.iter_modules(plots.__path__, "dlrm_lib.plots."):
+        functions = inspect.getmembers(importlib.import_module(module.name), inspect.isfunction)
+        drawing += [f for name, f in functions if not name.startswith("_") and "Figure" in str(f.__annotations__)]
+    assert len(drawing) > 50
+    assert [f.__qualname__ for f in drawing if not hasattr(f, "__wrapped__")] == []
 
 
 def test_no_figure_stays_open():

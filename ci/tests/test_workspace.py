@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import shutil
+import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dlrm_lib.config import Config
 from dlrm_lib.errors import InputError
+from dlrm_lib.files import sha256
 from dlrm_lib.workspace import Workspace
 
 CONFIG = Config.from_preset("smoke", {"rows": 3000, "days": 2})
@@ -43,6 +50,138 @@ def test_what_was_made_with_other_settings_is_made_again(folder, tmp_path, capsy
     encoded = Workspace(tmp_path / "work", CONFIG.override(rows=2000)).encoded()
     assert len(encoded.train) == 1000
     assert "generating 2,000 synthetic rows" in capsys.readouterr().out
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    """A workspace to spoil, whose files have stood there for an hour."""
+    shutil.copytree(folder, tmp_path / "work")
+    for path in (tmp_path / "work" / "raw").iterdir():
+        age(path)
+    return tmp_path / "work"
+
+
+def age(path):
+    os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 3600))
+
+
+def swap_two_rows(path):
+    """Other rows in the same number of bytes; the time of the last change is that of before."""
+    before, lines = path.stat(), path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[1], lines[0], *lines[2:]]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+def spoil_version(raw, _):
+    change(raw / "ceiling.json", version=0)
+
+
+def spoil_seed(raw, _):
+    change(raw / "ceiling.json", config={"rows": 3000, "days": 2, "data_seed": 1})
+
+
+def forget_files(raw, _):
+    change(raw / "ceiling.json", files=None)
+
+
+def spoil_rows(raw, _):
+    swap_two_rows(raw / "day_0")
+
+
+def cut_rows(raw, _):
+    os.truncate(raw / "day_1", 1000)
+
+
+def remove_a_day(raw, _):
+    (raw / "day_0").unlink()
+
+
+def add_a_day(raw, _):
+    shutil.copy(raw / "day_1", raw / "day_2")
+
+
+def spoil_ceiling(raw, _):
+    (raw / "ceiling.json").write_text("{")
+
+
+def a_new_generator(_, monkeypatch):
+    monkeypatch.setattr("dlrm_lib.synthetic.version", 99)
+
+
+def change(path, **values):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+SPOILERS = (
+    *(spoil_version, spoil_seed, forget_files, spoil_rows, cut_rows, remove_a_day, add_a_day, spoil_ceiling),
+    a_new_generator,
+)
+
+
+@pytest.mark.parametrize(("spoil", "hashes_known"), [*((spoil, True) for spoil in SPOILERS), (spoil_rows, False)])
+def test_generated_rows_that_are_not_today_s_are_generated_again(
+    copy, folder, monkeypatch, capsys, spoil, hashes_known
+):
+    monkeypatch.setattr("dlrm_lib.workspace.usable_cores", lambda: 1)  # starting processes takes longer than the rows
+    space = Workspace(copy, CONFIG)
+    if hashes_known:
+        settle(monkeypatch)
+        space.raw()
+        assert json.loads((copy / "raw.json").read_text()).keys() == {str(copy / "raw" / f"day_{d}") for d in (0, 1)}
+    spoil(copy / "raw", monkeypatch)
+    space.raw()
+    assert capsys.readouterr().out.count("generating") == 1
+    for day in ("day_0", "day_1"):
+        assert (copy / "raw" / day).read_bytes() == (folder / "raw" / day).read_bytes()
+    assert sorted(path.name for path in (copy / "raw").iterdir()) == ["ceiling.json", "day_0", "day_1"]
+    space.raw()
+    assert capsys.readouterr().out == ""
+
+
+def settle(monkeypatch):
+    """From now on it is an hour later than files think, for what asks the clock."""
+    now = time.time_ns
+    monkeypatch.setattr("dlrm_lib.workspace.time", SimpleNamespace(time_ns=lambda: now() + 3600 * 10**9))
+
+
+def test_real_rows_that_have_changed_are_encoded_again(folder, tmp_path, monkeypatch, capsys):
+    settle(monkeypatch)
+    raw = shutil.copy(folder / "raw" / "day_0", tmp_path / "rows")
+    space = Workspace(tmp_path / "work", CONFIG, raw=raw)
+    before = space.encoded().manifest
+    for _ in range(2):  # the second time its hash is known
+        assert space.encoded().manifest == before
+    capsys.readouterr()
+    swap_two_rows(tmp_path / "rows")
+    after = space.encoded().manifest
+    assert "encoding" in capsys.readouterr().out
+    assert after.source[0]["sha256"] == hashlib.sha256((tmp_path / "rows").read_bytes()).hexdigest()
+    assert after.source != before.source
+    os.utime(tmp_path / "rows")  # touched, or copied: the same rows
+    assert space.encoded().manifest == after
+    assert capsys.readouterr().out == ""
+
+
+def test_a_file_is_hashed_again_only_where_it_may_have_changed(folder, tmp_path, monkeypatch):
+    hashed = []
+    monkeypatch.setattr("dlrm_lib.workspace.sha256", lambda path: hashed.append(path) or sha256(path))
+    raw = Path(shutil.copy(folder / "raw" / "day_0", tmp_path / "rows"))
+    space = Workspace(tmp_path / "work", CONFIG, raw=raw)
+    space.folder.mkdir()
+    for _ in range(2):  # written a moment ago: it could change once more within one tick of the clock
+        space._contents([raw])
+    assert hashed == [raw] * 2
+    settle(monkeypatch)
+    for _ in range(3):
+        assert space._contents([raw])[0]["sha256"] == sha256(raw)
+    assert hashed == [raw] * 3
+    os.utime(raw)
+    space._contents([raw])
+    assert hashed == [raw] * 4
+    (space.folder / "raw.json").write_text("{")
+    space._contents([raw])
+    assert hashed == [raw] * 5
 
 
 def test_a_frequency_limit_left_open_is_that_of_the_rows(tmp_path, capsys):

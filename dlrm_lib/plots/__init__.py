@@ -1,11 +1,13 @@
-"""One style for every figure of the workbook; importing this module sets it, also for figures of your own.
+"""One style for every figure of the workbook, and for figures of your own that are drawn ``with style():``.
 
 A drawing function takes numbers and returns a closed ``Figure``: as the last expression of a notebook cell it is shown
-once. Each chapter's drawings are in a module of their own beside this one.
+once. Each chapter's drawings are in a module of their own beside this one. Matplotlib's settings are those of the style
+while a function draws and while its figure is rendered; importing changes none.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +16,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -40,34 +43,47 @@ _DARK = {light.lower(): dark for light, dark in _DARK.items()}
 _LINE = 0.27  # inches: height of the line that says where numbers come from
 _PIXELS = 1660  # width of a PNG: twice that of a column of text on GitHub
 
-plt.rcParams.update(
-    {
-        "figure.dpi": 110,
-        "figure.facecolor": "white",
-        "figure.constrained_layout.use": True,
-        "font.size": 10,
-        "font.family": "DejaVu Sans",
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "axes.titlesize": 11,
-        "axes.titleweight": "bold",
-        "axes.titlelocation": "left",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": _GRID,
-        "grid.linewidth": 0.8,
-        "lines.linewidth": 2.0,
-        "legend.frameon": False,
-        "svg.hashsalt": "dlrm",
-    }
-)
+_STYLE = {
+    "figure.dpi": 110,
+    "figure.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "font.family": "DejaVu Sans",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.8,
+    "lines.linewidth": 2.0,
+    "legend.frameon": False,
+    "svg.hashsalt": "dlrm",
+}
 
 
+def style() -> contextlib.AbstractContextManager[None]:
+    """Matplotlib's settings for the workbook's figures, as a context or as a decorator of a function that draws."""
+    return plt.rc_context(_STYLE)
+
+
+class StyledFigure(Figure):
+    """A figure that is rendered in the style wherever that happens: ticks are only made then."""
+
+    def draw(self, renderer: RendererBase) -> None:
+        """As every figure's."""
+        with style():
+            super().draw(renderer)
+
+
+@style()
 def axes(title: str, x: str, y: str, *, size: tuple[float, float] = (7.0, 3.4)) -> tuple[Figure, Axes]:
     """A figure with one set of axes.
 
@@ -82,12 +98,14 @@ def axes(title: str, x: str, y: str, *, size: tuple[float, float] = (7.0, 3.4)) 
     return figure, grid[0]
 
 
+@style()
 def panels(
     titles: list[str], *, columns: int | None = None, size: tuple[float, float] = (9.0, 3.4)
 ) -> tuple[Figure, list[Axes]]:
     """A figure with one set of axes per title, in ``columns`` columns (default: one row)."""
     columns = columns or len(titles)
-    figure, grid = plt.subplots(-(-len(titles) // columns), columns, figsize=size, squeeze=False)
+    rows = -(-len(titles) // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, FigureClass=StyledFigure)
     plt.close(figure)
     for ax, title in zip(grid.flat, titles, strict=False):
         ax.set_title(title)
@@ -96,6 +114,7 @@ def panels(
     return figure, list(grid.flat[: len(titles)])
 
 
+@style()
 def label_bars(ax: Axes, texts: list[str], *, gap: float = 4) -> None:
     """Writes a text ``gap`` points behind the end of each horizontal bar, so that nobody has to read the axis."""
     for bar, text in zip(ax.patches, texts, strict=True):
@@ -103,6 +122,7 @@ def label_bars(ax: Axes, texts: list[str], *, gap: float = 4) -> None:
         ax.annotate(text, end, (gap, 0), textcoords="offset points", va="center")
 
 
+@style()
 def label_lines(ax: Axes, names: Mapping[Line2D, str] | None = None, *, gap: float = 6) -> None:
     """Writes the name of each line behind its end, in its colour: nobody has to look from a legend to a line and back.
 
@@ -152,6 +172,7 @@ def _spread(group: Sequence[float], least: float) -> np.ndarray:
     return np.mean(group) + least * (np.arange(len(group)) - (len(group) - 1) / 2)
 
 
+@style()
 def measured_on(figure: Figure, record: Record, *, beside: str = "", kept: bool = False) -> Figure:
     """Writes below a figure where its numbers come from: machine, version of torch, date. Call it last.
 
@@ -175,6 +196,7 @@ def measured_on(figure: Figure, record: Record, *, beside: str = "", kept: bool 
     return figure
 
 
+@style()
 def save(figure: Figure, path: Path) -> None:
     """Writes ``path`` with the endings .svg and .png, and -dark.svg for a dark page, the same bytes each time.
 

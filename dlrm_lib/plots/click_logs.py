@@ -9,12 +9,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
-from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, ORANGE, SKY, axes, panels
+from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, ORANGE, SKY, axes, panels, style
 
 _PERCENT = PercentFormatter(1, decimals=None)
 _COUNT = StrMethodFormatter("{x:,.0f}")
 
 
+@style()
 def click_rate(rate: pd.Series, rows: pd.Series, *, part: str, overall: float) -> Figure:
     """The click rate of each part of the log in time order, with two standard errors.
 
@@ -40,6 +41,7 @@ def standard_error(rate: pd.Series, rows: pd.Series) -> pd.Series:
     return np.sqrt(rate * (1 - rate) / rows)
 
 
+@style()
 def heavy_tails(integers: pd.DataFrame, logarithms: pd.DataFrame) -> Figure:
     """Histograms of some integer columns as they are, above those of their logarithms; empty fields are left out."""
     names = list(integers)
@@ -57,6 +59,7 @@ def heavy_tails(integers: pd.DataFrame, logarithms: pd.DataFrame) -> Figure:
     return figure
 
 
+@style()
 def missing_share(share: pd.Series) -> Figure:
     """The share of rows in which each column is empty; columns in file order, integers first."""
     figure, ax = axes("How often is a field empty?", "", "share of rows", size=(9.5, 3.0))
@@ -68,6 +71,7 @@ def missing_share(share: pd.Series) -> Figure:
     return figure
 
 
+@style()
 def missing_tells(present: pd.DataFrame, empty: pd.DataFrame) -> Figure:
     """The click rate of the rows with a field and of those without it, with two standard errors.
 
@@ -86,6 +90,7 @@ def missing_tells(present: pd.DataFrame, empty: pd.DataFrame) -> Figure:
     return figure
 
 
+@style()
 def vocabulary_sizes(sample: pd.Series, full: Sequence[int], rows: int) -> Figure:
     """Distinct values per column in this sample, beside those of Criteo's 24 days.
 
@@ -105,6 +110,7 @@ def vocabulary_sizes(sample: pd.Series, full: Sequence[int], rows: int) -> Figur
     return figure
 
 
+@style()
 def rank_frequency(counts: Mapping[str, np.ndarray], limit: int) -> Figure:
     """How often the most frequent value occurs, the second, and so on, for some columns.
 
@@ -123,6 +129,7 @@ def rank_frequency(counts: Mapping[str, np.ndarray], limit: int) -> Figure:
     return figure
 
 
+@style()
 def new_values(share: pd.Series) -> Figure:
     """Share of the later rows' cells whose value never occurred in the earlier rows, per column."""
     figure, ax = axes("Values nobody had seen before", "", "share of the later cells", size=(9.5, 3.0))
@@ -133,6 +140,7 @@ def new_values(share: pd.Series) -> Figure:
     return figure
 
 
+@style()
 def single_columns(aucs: pd.Series, noise: float, together: float) -> Figure:
     """The AUC of each column alone, in descending order, and of all of them added up.
 
@@ -159,6 +167,7 @@ def single_columns(aucs: pd.Series, noise: float, together: float) -> Figure:
     return figure
 
 
+@style()
 def joint_effect(observed: pd.DataFrame, predicted: pd.DataFrame, deviation: pd.DataFrame) -> Figure:
     """Click rates for each combination of two columns' values, what single columns predict, and how far that is off.
 

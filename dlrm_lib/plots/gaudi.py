@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch
 
 from dlrm_lib.backends.gaudi.coalesce import distinct_rows
-from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, axes, panels
+from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, axes, panels, style
 
 _PALE = "#F3F3F3"
 STAGES = ("bags", "rows", "source", "places")
 
 
+@style()
 def card() -> Figure:
     """A drawing of a host and a card, with what each part does for a DLRM."""
     figure, ax = axes("Drawing: a host and a Gaudi card", "", "", size=(10.0, 4.4))
@@ -51,6 +52,7 @@ def _box(ax: Axes, place: tuple[float, float, float, float], text: str, color: s
     ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=9)
 
 
+@style()
 def modes() -> Figure:
     """A drawing, not a measurement: three steps of the same training in eager mode, in lazy mode, and compiled."""
     titles = [f"{name} (drawn, not measured)" for name in ("Eager", "Lazy", "Compile")]
@@ -117,6 +119,7 @@ def _compile() -> tuple[_Blocks, _Blocks]:
     return host, device
 
 
+@style()
 def compilations(counts: Mapping[str, Sequence[int]]) -> Figure:
     """How many programs were compiled after each batch, for each way to hand over bags."""
     figure, ax = axes("Programs compiled so far", "batch", "", size=(7.0, 2.9))
@@ -128,6 +131,7 @@ def compilations(counts: Mapping[str, Sequence[int]]) -> Figure:
     return figure
 
 
+@style()
 def recordings(runs: Mapping[str, Sequence[tuple[int, bool]]]) -> Figure:
     """The graphs that a device which records would run, as long as they have operators; new ones must be compiled.
 
@@ -155,6 +159,7 @@ def recordings(runs: Mapping[str, Sequence[tuple[int, bool]]]) -> Figure:
     return figure
 
 
+@style()
 def coalescing(row_ids: np.ndarray, zero_row: int, chosen: int, stage: str = STAGES[-1]) -> Figure:
     """What the host makes of a batch of bags, in four stages; one bag and its rows are coloured.
 
@@ -206,6 +211,7 @@ def _cells(ax: Axes, corner: tuple[float, float], title: str, values: np.ndarray
     ax.text(x, high, title, va="bottom", weight="bold", fontsize=9.5)
 
 
+@style()
 def operators(calls: Sequence[str], bf16: Collection[str], fp32: Collection[str]) -> Figure:
     """The operators of a forward pass in order, coloured by the list that names each."""
     kinds = {"in bf16": (BLUE, bf16), "in fp32": (AMBER, fp32), "on neither list: takes what it gets": (_PALE, calls)}
@@ -222,6 +228,7 @@ def operators(calls: Sequence[str], bf16: Collection[str], fp32: Collection[str]
     return figure
 
 
+@style()
 def speeds(published: Mapping[str, float], measured: Mapping[str, float | str], flops: float) -> Figure:
     """Training speeds of the Medium configuration, published ones above what was measured here.
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, panels
+from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, panels, style
 
 _MARK = "pair"  # the id of what shows a pair in a figure
 # Left edge, bottom, width and height of each set of axes, as shares of the figure: nothing moves with a text's length.
@@ -36,6 +36,7 @@ def place_in_input(dim: int, i: int, j: int, *, self_interaction: bool = False) 
     return dim + i * (i - 1) // 2 + self_interaction * i + j
 
 
+@style()
 def interaction_matrix(vectors: np.ndarray, pair: tuple[int, int], *, self_interaction: bool = False) -> Figure:
     """One row's dot products, those that are kept in colour; one of them with its vectors and its place in the input.
 
@@ -89,6 +90,7 @@ def interaction_matrix(vectors: np.ndarray, pair: tuple[int, int], *, self_inter
     return figure
 
 
+@style()
 def mark_pair(
     figure: Figure, vectors: np.ndarray, pair: tuple[int, int], *, self_interaction: bool = False
 ) -> list[Artist]:

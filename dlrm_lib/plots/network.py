@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from dlrm_lib.model.cost import linear_layers
-from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, SKY, axes, label_bars, panels
+from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, SKY, axes, label_bars, panels, style
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,6 +38,7 @@ _ARROWS = {
 }
 
 
+@style()
 def blocks(model: DLRM) -> Figure:
     """The network as boxes and arrows, with the shape of what flows between them.
 
@@ -87,6 +88,7 @@ def _draw_blocks(ax: Axes, highlight: str | None = None) -> None:
         ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, **style})
 
 
+@style()
 def shapes(block: str, tensors: Mapping[str, tuple[str, Sequence[int]]]) -> Figure:
     """One block: where it is in the network, and what goes in and comes out of it, drawn to scale.
 
@@ -132,6 +134,7 @@ def shapes(block: str, tensors: Mapping[str, tuple[str, Sequence[int]]]) -> Figu
     return figure
 
 
+@style()
 def spread_through_layers(layers: Sequence[str], spread: Mapping[str, Sequence[float]]) -> Figure:
     """How much the rows of a batch differ after each layer, for several scales of the weights.
 
@@ -149,6 +152,7 @@ def spread_through_layers(layers: Sequence[str], spread: Mapping[str, Sequence[f
     return figure
 
 
+@style()
 def table_spread(rows: Sequence[int], spread: Sequence[float]) -> Figure:
     """The spread of each table's initial values against its number of rows, on the curve it is drawn from."""
     figure, ax = axes("Large tables start small", "rows of the table", "standard deviation of its values")
@@ -164,6 +168,7 @@ def table_spread(rows: Sequence[int], spread: Sequence[float]) -> Figure:
     return figure
 
 
+@style()
 def parameter_bars(models: Mapping[str, Mapping[str, int]], *, largest: int = 6) -> Figure:
     """Where the parameters are.
 
@@ -187,6 +192,7 @@ def parameter_bars(models: Mapping[str, Mapping[str, int]], *, largest: int = 6)
     return figure
 
 
+@style()
 def speed_ladder(speeds: Mapping[str, tuple[float, float, float] | str], machine: str, *, base: str) -> Figure:
     """Ways to train as horizontal bars, each with how many times as fast as ``base`` it is.
 

@@ -11,13 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from dlrm_lib.number_formats import NumberFormat
-from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, axes, panels
+from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, axes, panels, style
 
 COLORS = {"fp32": INK, "TF32": PINK, "bf16": GREEN, "fp16": ORANGE}
 _GRADIENTS = (AMBER, BLUE)
 _SPAN = (-90, 44)  # log2 of the magnitudes that a histogram of gradients shows
 
 
+@style()
 def formats(shown: Sequence[NumberFormat]) -> Figure:
     """The bits of each format, and the numbers from the smallest to the largest."""
     titles = ["Bits: sign, exponent, fraction", "Range: from the smallest number to the largest"]
@@ -44,6 +45,7 @@ def formats(shown: Sequence[NumberFormat]) -> Figure:
     return figure
 
 
+@style()
 def rounding_errors(x: np.ndarray, errors: Mapping[str, np.ndarray]) -> Figure:
     """The largest relative error in each octave of the positive numbers ``x``, for each format by its name."""
     figure, ax = axes("What rounding costs, by the size of the number", "size of the number", "largest relative error")
@@ -62,6 +64,7 @@ def rounding_errors(x: np.ndarray, errors: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
+@style()
 def gradient_ranges(gradients: Mapping[str, torch.Tensor], held_in: NumberFormat, scales: Sequence[float]) -> Figure:
     """Where gradients lie in the range of a format, one panel for each factor that they are multiplied by.
 
@@ -110,6 +113,7 @@ def _shade(ax: Axes, held_in: NumberFormat) -> None:
             ax.text((low + up) / 2, 0.03, name, transform=ax.get_xaxis_transform(), ha="center", fontsize=9)
 
 
+@style()
 def swallowed(shares: Mapping[str, float], behind: Mapping[str, Sequence[float]]) -> Figure:
     """Updates that change nothing, and how far the tables that they were added to have come.
 
@@ -136,6 +140,7 @@ def swallowed(shares: Mapping[str, float], behind: Mapping[str, Sequence[float]]
     return figure
 
 
+@style()
 def loss_scales(traces: Mapping[str, Sequence[float]], skipped: Mapping[str, Sequence[int]]) -> Figure:
     """The loss scale of each step, with crosses where the step was skipped.
 
@@ -154,6 +159,7 @@ def loss_scales(traces: Mapping[str, Sequence[float]], skipped: Mapping[str, Seq
     return figure
 
 
+@style()
 def parity(auc: Mapping[str, Sequence[float | None]]) -> Figure:
     """AUCs of trainings that differ in their seed alone: one row of points per precision, its mean as a bar.
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, axes, panels
+from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, axes, panels, style
 
 if TYPE_CHECKING:
     from dlrm_lib.preprocess.stages import Stage
@@ -21,6 +21,7 @@ _MARK = "limit"  # the id of what marks a limit in a figure
 _SHUFFLE = 3  # the arrow of ``flows`` that is the shuffle, as the number of the box it ends in
 
 
+@style()
 def skew(counts: Mapping[str, np.ndarray], limit: int) -> Figure:
     """How often each value of a few columns occurs, and what share of a column its most frequent values make up.
 
@@ -54,6 +55,7 @@ def skew(counts: Mapping[str, np.ndarray], limit: int) -> Figure:
     return figure
 
 
+@style()
 def limit_cost(limits: Sequence[int], coverage: Sequence[float], rows: Sequence[int], limit: int) -> Figure:
     """What a frequency limit keeps and what it costs.
 
@@ -74,6 +76,7 @@ def limit_cost(limits: Sequence[int], coverage: Sequence[float], rows: Sequence[
     return figure
 
 
+@style()
 def mark_limit(
     figure: Figure, limits: Sequence[int], coverage: Sequence[float], rows: Sequence[int], limit: int
 ) -> list[Artist]:
@@ -91,6 +94,7 @@ def mark_limit(
     return marks
 
 
+@style()
 def timeline(runs: Mapping[str, Sequence[Stage]]) -> Figure:
     """When the stages of each step of each run were at work. The time between two steps of a run is left out.
 
@@ -122,6 +126,7 @@ def timeline(runs: Mapping[str, Sequence[Stage]]) -> Figure:
     return figure
 
 
+@style()
 def flows(dataframes: Sequence[Stage], library: Sequence[Stage]) -> Figure:
     """The way of the rows through both pipelines, with what their shuffles really moved.
 
@@ -183,6 +188,7 @@ def flows(dataframes: Sequence[Stage], library: Sequence[Stage]) -> Figure:
     return figure
 
 
+@style()
 def numericals(names: Sequence[str], missing: np.ndarray, before: np.ndarray, after: np.ndarray) -> Figure:
     """The spread of each numerical column before and after the logarithm.
 
@@ -213,6 +219,7 @@ def numericals(names: Sequence[str], missing: np.ndarray, before: np.ndarray, af
     return figure
 
 
+@style()
 def id_zero(names: Sequence[str], missing: np.ndarray, train: np.ndarray, test: np.ndarray) -> Figure:
     """Share of cells with id 0 in each column: ``missing`` and all in the training rows, and all in the test rows."""
     figure, ax = axes("How much of each column is id 0?", "", "share of the cells", size=(9.5, 3.6))

@@ -13,13 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from dlrm_lib.plots import BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, axes, label_bars, label_lines, panels
+from dlrm_lib.plots import BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, axes, label_bars, label_lines, panels, style
 
 _COLORS = {"fp32": BLUE, "bf16": ORANGE, "fp16": GREEN, "tf32": PINK, "fp16 (mixed)": GREEN}
 _MILLI = 1000  # AUCs are a thousandth apart at most: differences are drawn in thousandths
 Metrics = Mapping[str, Any]
 
 
+@style()
 def learning_curves(stability: Metrics) -> Figure:
     """Validation AUC and log loss against the step, for each precision: the mean of all seeds, and their range."""
     figure, (left, right) = panels(["AUC of the validation rows", "Log loss of the validation rows"], size=(9.5, 3.8))
@@ -36,6 +37,7 @@ def learning_curves(stability: Metrics) -> Figure:
     return figure
 
 
+@style()
 def seeds(systems: Mapping[str, Mapping[str, Sequence[float]]], *, bound: float) -> Figure:
     """Test AUCs of many seeds in each precision, as differences from the mean of fp32, one panel per system.
 
@@ -71,6 +73,7 @@ def seeds(systems: Mapping[str, Mapping[str, Sequence[float]]], *, bound: float)
     return figure
 
 
+@style()
 def equivalence(found: Mapping[str, Metrics]) -> Figure:
     """The interval of each precision's mean difference to fp32, between the bounds within which it counts as none.
 
@@ -97,6 +100,7 @@ def equivalence(found: Mapping[str, Metrics]) -> Figure:
     return figure
 
 
+@style()
 def time_to_auc(runs: Sequence[Metrics], target: float) -> Figure:
     """Seconds of training until the validation AUC reached a target: the median, and the range of the repeats.
 
@@ -122,6 +126,7 @@ def time_to_auc(runs: Sequence[Metrics], target: float) -> Figure:
     return figure
 
 
+@style()
 def throughput(models: Mapping[str, Sequence[Metrics]]) -> Figure:
     """Samples per second against the batch size, in each precision; the band is the range of the repeats.
 
@@ -141,6 +146,7 @@ def throughput(models: Mapping[str, Sequence[Metrics]]) -> Figure:
     return figure
 
 
+@style()
 def latency(models: Mapping[str, Sequence[Metrics]], precision: str = "fp32") -> Figure:
     """What a larger batch gains in rows per second and costs in waiting: one point per batch size.
 
@@ -152,9 +158,9 @@ def latency(models: Mapping[str, Sequence[Metrics]], precision: str = "fp32") ->
     for ax, points in zip(grid, models.values(), strict=True):
         of = [point for point in points if point["precision"] == precision]
         rates = [point["samples_per_second"] for point in of]
-        for name, color, style in (("p50", BLUE, "-"), ("p99", SKY, "--")):
+        for name, color, dash in (("p50", BLUE, "-"), ("p99", SKY, "--")):
             times = [point[f"{name}_ms"] for point in of]
-            ax.plot(times, rates, style, color=color, marker="o", markersize=4, label=f"{name} of the latencies")
+            ax.plot(times, rates, dash, color=color, marker="o", markersize=4, label=f"{name} of the latencies")
         for point, rate in list(zip(of, rates, strict=True))[::2]:  # each second one, or they cover each other
             at = (point["p50_ms"], rate)
             ax.annotate(f"{point['batch_size']:,}", at, (-4, 5), textcoords="offset points", ha="right", fontsize=9)
@@ -164,6 +170,7 @@ def latency(models: Mapping[str, Sequence[Metrics]], precision: str = "fp32") ->
     return figure
 
 
+@style()
 def cost(growth: Metrics) -> Figure:
     """How speed and memory change as one thing grows and the others stay.
 
@@ -193,6 +200,7 @@ def cost(growth: Metrics) -> Figure:
     return figure
 
 
+@style()
 def step_speed(models: Mapping[str, Mapping[str, Metrics]], names: Mapping[str, str]) -> Figure:
     """Training speed of each contestant, as multiples of the ordinary PyTorch program.
 
@@ -216,6 +224,7 @@ def step_speed(models: Mapping[str, Mapping[str, Metrics]], names: Mapping[str, 
     return figure
 
 
+@style()
 def preprocessing(seconds: Mapping[str, Sequence[float]], names: Mapping[str, str], rows: int) -> Figure:
     """Seconds that each program takes for the same rows: the median, and the range of the repeats."""
     shown = {text: seconds[name] for name, text in names.items() if name in seconds}

@@ -8,11 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dlrm_lib.model.cost import Cost
-from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, axes, panels
+from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, axes, panels, style
 
 _PARTS = (GREY, AMBER, BLUE, SKY, GREEN, PINK, ORANGE)
 
 
+@style()
 def timelines(runs: Mapping[str, Mapping[str, float]], machine: str) -> Figure:
     """The parts of one step, one after the other, for each way to do it.
 
@@ -39,6 +40,7 @@ def timelines(runs: Mapping[str, Mapping[str, float]], machine: str) -> Figure:
     return figure
 
 
+@style()
 def launch_gaps(kernels: int = 7) -> Figure:
     """A drawing, not a measurement: the same kernels started one by one, and as one graph."""
     titles = ["Drawing: each kernel is started by the host", "Drawing: the host starts one graph of all"]
@@ -60,6 +62,7 @@ def launch_gaps(kernels: int = 7) -> Figure:
     return figure
 
 
+@style()
 def roofline(parts: Mapping[str, Cost], flops_per_second: float, bytes_per_second: float, machine: str) -> Figure:
     """How fast each part of a step can be at most: on the slope memory decides, on the level part arithmetic.
 
@@ -84,6 +87,7 @@ def roofline(parts: Mapping[str, Cost], flops_per_second: float, bytes_per_secon
     return figure
 
 
+@style()
 def published(speeds: Mapping[str, float | str], ceilings: Mapping[str, float]) -> Figure:
     """Training speeds per GPU in million samples/s, our own among them or why there is none, and computed ceilings.
 

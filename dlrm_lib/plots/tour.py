@@ -7,12 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY
+from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, StyledFigure, style
 
 
+@style()
 def pipeline() -> Figure:
     """Raw rows → Spark → encoded rows → DLRM → click probability, with the chapter of each part."""
-    figure = plt.figure(figsize=(10.5, 4.0), layout="none")
+    figure = plt.figure(figsize=(10.5, 4.0), layout="none", FigureClass=StyledFigure)
     plt.close(figure)
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, 105), ylim=(0, 40))

@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from sklearn.metrics import roc_curve
 
-from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, axes, panels
+from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, axes, panels, style
 
 _SERIES = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY)
 
 
+@style()
 def learning_curves(progress: Sequence[Any], evaluations: Sequence[Any], levels: Mapping[str, float]) -> Figure:
     """Training and validation loss beside validation AUC.
 
@@ -49,6 +50,7 @@ def learning_curves(progress: Sequence[Any], evaluations: Sequence[Any], levels:
     return figure
 
 
+@style()
 def schedules(rates: Mapping[str, Sequence[float]], note: str | None = None) -> Figure:
     """Named learning rates over all steps, the first one drawn in front; below them a sentence, or room for one."""
     figure, ax = axes("The learning rate of every step", "training step", "learning rate")
@@ -61,6 +63,7 @@ def schedules(rates: Mapping[str, Sequence[float]], note: str | None = None) -> 
     return figure
 
 
+@style()
 def passes(training: Sequence[float], validation: Sequence[float], best: int) -> Figure:
     """Training and validation loss after each epoch, from 1; ``best`` is the epoch that was chosen."""
     epochs = range(1, len(validation) + 1)
@@ -76,6 +79,7 @@ def passes(training: Sequence[float], validation: Sequence[float], best: int) ->
     return figure
 
 
+@style()
 def short_runs(runs: Mapping[str, Sequence[Any]], base: float) -> Figure:
     """Training losses of short runs, each a list of events with ``step`` and ``loss``, beside that of knowing nothing.
 
@@ -92,6 +96,7 @@ def short_runs(runs: Mapping[str, Sequence[Any]], base: float) -> Figure:
     return figure
 
 
+@style()
 def scores(label: np.ndarray, probability: np.ndarray) -> Figure:
     """How the predictions of clicked rows and of the others are spread, each group as shares of its own rows."""
     figure, ax = axes("What an AUC is made of", "predicted probability of a click", "share of the group's rows")
@@ -104,6 +109,7 @@ def scores(label: np.ndarray, probability: np.ndarray) -> Figure:
     return figure
 
 
+@style()
 def roc(label: np.ndarray, scores: Mapping[str, np.ndarray], auc: Callable) -> Figure:
     """One ROC curve per named score of the same rows; ``auc`` gives each score's AUC, None where there is none."""
     figure, ax = axes(
@@ -122,6 +128,7 @@ def roc(label: np.ndarray, scores: Mapping[str, np.ndarray], auc: Callable) -> F
     return figure
 
 
+@style()
 def calibration(label: np.ndarray, probability: np.ndarray, *, bins: int = 10) -> Figure:
     """Mean prediction against click rate in bins of equally many rows, with two standard errors."""
     parts = [part for part in np.array_split(np.argsort(probability, kind="stable"), bins) if len(part)]
@@ -138,6 +145,7 @@ def calibration(label: np.ndarray, probability: np.ndarray, *, bins: int = 10) -
     return figure
 
 
+@style()
 def ladder(
     levels: Mapping[str, float | None], *, interval: tuple[float, float] | None = None, of: str = "DLRM"
 ) -> Figure:

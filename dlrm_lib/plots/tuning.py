@@ -11,11 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, SKY, axes, panels
+from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, SKY, axes, panels, style
 
 _SERIES = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY)
 
 
+@style()
 def compared(runs: Mapping[str, Any], base: float) -> Figure:
     """Losses and validation AUCs of named runs over their steps: training losses thin, validation losses thick.
 
@@ -58,6 +59,7 @@ def _in_groups(points: Sequence[tuple[float, float]], most: int = 30) -> tuple[l
     return [x for x, _ in groups], [y for _, y in groups]
 
 
+@style()
 def noise_floor(seeds: Sequence[float], others: Mapping[str, float]) -> Figure:
     """AUCs of one configuration with several seeds, two standard deviations about their mean, and others below."""
     figure, ax = axes(
@@ -74,6 +76,7 @@ def noise_floor(seeds: Sequence[float], others: Mapping[str, float]) -> Figure:
     return figure
 
 
+@style()
 def grid_and_random(side: int = 4, seed: int = 7) -> Figure:
     """As many trials on a grid and at random, with the values of the setting that matters below them."""
     count = side**2
@@ -92,6 +95,7 @@ def grid_and_random(side: int = 4, seed: int = 7) -> Figure:
     return figure
 
 
+@style()
 def trials(table: pd.DataFrame, names: Sequence[str]) -> Figure:
     """What a search has tried: the best so far, and the AUC against each setting.
 
@@ -133,12 +137,13 @@ def _trials(ax: Axes, x: Sequence, table: pd.DataFrame, *, labels: bool) -> None
         "without an AUC": (~found, {"marker": "x", "color": ORANGE, "clip_on": False}),
         "where it began": (first, {"marker": "*", "color": AMBER, "markersize": 15, "zorder": 4}),
     }
-    for name, (chosen, style) in kinds.items():
+    for name, (chosen, look) in kinds.items():
         if chosen.any():
             y = table["AUC"].fillna(floor)[chosen]
-            ax.plot(pd.Series(x, index=table.index)[chosen], y, linestyle="", label=name if labels else None, **style)
+            ax.plot(pd.Series(x, index=table.index)[chosen], y, linestyle="", label=name if labels else None, **look)
 
 
+@style()
 def pairs(before: Sequence[float], after: Sequence[float], found: float) -> Figure:
     """AUCs of two configurations, seed by seed, and what the search had found for the second."""
     figure, ax = axes("With fresh seeds", "", "validation AUC", size=(5.6, 3.8))

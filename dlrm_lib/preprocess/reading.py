@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from dlrm_lib.files import sha256
 from dlrm_lib.preprocess import quarantine
 from dlrm_lib.preprocess.job import Job
 from dlrm_lib.preprocess.rows import REASONS, Parser, Rows, encode_integers
-from dlrm_lib.preprocess.source import Range, chunks, lines_before, sha256
+from dlrm_lib.preprocess.source import Range, chunks, lines_before
 from dlrm_lib.preprocess.spill import Block, Part, write_block, write_dictionaries, written
 from dlrm_lib.preprocess.vocabulary import Dictionary
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import itertools
 import re
 import sys
@@ -177,13 +176,3 @@ def lines_before(piece: Range) -> int:
             newlines += block.count(b"\n")
             left -= len(block)
     return newlines + 1
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, as ``sha256sum`` prints it."""
-    digest = hashlib.sha256()
-    buffer = memoryview(bytearray(1 << 18))
-    with open(path, "rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            digest.update(buffer[:count])
-    return digest.hexdigest()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import hashlib
 import itertools
 import json
 import multiprocessing
@@ -53,8 +54,9 @@ def generate(
         progress: Called with (rows written, rows in all).
 
     Returns:
-        What ``ceiling.json`` says: ``version``, ``config``, ``data_seed``, ``frequency_limit``, and per split under
-        ``splits`` its ``rows``, ``clicks``, and for ``raw`` and ``encoded`` what ``ceiling.quality`` returns.
+        What ``ceiling.json`` says: ``version``, ``config``, ``data_seed``, ``frequency_limit``, per file under
+        ``files`` its ``name``, ``bytes`` and ``sha256``, and per split under ``splits`` its ``rows``, ``clicks``, and
+        for ``raw`` and ``encoded`` what ``ceiling.quality`` returns.
 
     Raises:
         InputError: fewer than two rows per day, too many days, or a limit or number of workers below 1.
@@ -65,20 +67,23 @@ def generate(
     chunks = list(_chunks(config))
     training_rows = sum(rows for day, _, rows in chunks if day < config.days - 1)
     limits = PreprocessConfig(frequency_limit=frequency_limit).for_rows(training_rows).limits(len(CATEGORICALS))
-    labels, raw = [], []
+    labels, raw, files = [], [], []
     with new_folder(Path(folder)) as partial:
         tasks = ((day, chunk, rows, day < config.days - 1) for day, chunk, rows in chunks)
         results = _each(_write, tasks, workers, (source,))
         for day, of_day in itertools.groupby(chunks, key=lambda chunk: chunk[0]):
+            digest = hashlib.sha256()
             with open(partial / f"day_{day}", "wb") as file:
                 for _, (text, label, chance, identifiers) in zip(of_day, results, strict=False):
                     file.write(text)
+                    digest.update(text)
                     labels.append(label)
                     raw.append(chance)
                     for count, identifier in zip(counts, identifiers, strict=bool(identifiers)):
                         np.add.at(count, identifier, np.int32(1))  # A plain 1 takes NumPy's slow path.
                     if progress:
                         progress(sum(map(len, labels)), config.rows)
+                files.append({"name": f"day_{day}", "bytes": file.tell(), "sha256": digest.hexdigest()})
 
         frequent = [count >= limit for count, limit in zip(counts, limits, strict=True)]
         encoded = list(_each(_score, chunks, workers, (source, frequent)))
@@ -87,6 +92,7 @@ def generate(
             "config": dataclasses.asdict(config),
             "data_seed": config.data_seed,
             "frequency_limit": frequency_limit,
+            "files": files,
             "splits": _splits(config, *map(np.concatenate, (labels, raw, encoded))),
         }
         write_text(partial / "ceiling.json", json.dumps(result, indent=1) + "\n")
