@@ -16,12 +16,12 @@ from encoded import random_dataset
 # What is added to a command so that it is over in seconds; later flags win.
 SMALLER = {
     "python -m dlrm_lib doctor": [],
-    "python -m dlrm_lib generate": ["--rows", "20000", "--days", "3"],
+    "python -m dlrm_lib generate": ["--rows", "6000", "--days", "3"],
     "python -m dlrm_lib preprocess": [],
     "python -m dlrm_lib train": ["--max_steps", "5"],
     "python -m dlrm_lib test": [],
     "python -m dlrm_lib inference_benchmark": ["--inference_benchmark_steps", "5"],
-    "./ci/run": ["--preset", "smoke", "--output", "output"],
+    "./ci/run": ["--preset", "smoke", "-p", "overrides", "{rows: 6000, days: 2, max_steps: 20}", "--output", "output"],
     "./ci/test": ["--collect-only", "-q"],
 }
 # What cannot be run from a test, and where it is proved.
