@@ -326,14 +326,17 @@ def rows_of_a_person(request, tmp_path_factory):
 @pytest.mark.slow
 def test_each_chapter_needs_nothing_of_another_but_the_same_rows(tmp_path, rows_of_a_person, checkout):
     """Each in a work folder of its own, which holds at most what the first chapter encoded from rows of a person."""
-    rows = ["--raw", str(rows_of_a_person), "-p", "overrides", "{epochs: 1}", "--output", str(tmp_path / "output")]
+    rows = ["--raw", str(rows_of_a_person), "-p", "overrides", "{epochs: 1}"]
+
+    def fails(chapter):
+        folder = tmp_path / chapter
+        return main([chapter, *rows, "--work-dir", str(folder / "work"), "--output", str(folder / "output")])
+
     first, *others = chapters_that_read_rows(checkout)
-    assert main([first, *rows, "--work-dir", str(tmp_path / first)]) == 0
-    failed = []
+    assert not fails(first)
     for chapter in others:
-        shutil.copytree(tmp_path / first / "encoded", tmp_path / chapter / "encoded")
-        failed += [chapter] if main([chapter, *rows, "--work-dir", str(tmp_path / chapter)]) else []
-    assert failed == []
+        shutil.copytree(tmp_path / first / "work" / "encoded", tmp_path / chapter / "work" / "encoded")
+    assert [chapter for chapter in others if fails(chapter)] == []
 
 
 @pytest.mark.slow
