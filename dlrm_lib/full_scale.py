@@ -14,7 +14,7 @@ from typing import Any
 
 from dlrm_lib.config import Config
 from dlrm_lib.download.sources import Published, kaggle, terabyte
-from dlrm_lib.features import CRITEO, CRITEO_TERABYTE
+from dlrm_lib.features import CRITEO, CRITEO_TERABYTE, split_rows
 from dlrm_lib.preprocess.plan import disk_needs, memory_needs
 from dlrm_lib.records import Record
 
@@ -136,7 +136,8 @@ def recipe(log: ClickLog, rates: Rates, *, cores: int) -> list[Stage]:
     output, spill = disk_needs(log.rows, CRITEO)
     per_number = {"sgd": 4, "adagrad": 8, "rowwise_adagrad": 4, "adam": 12}[config.training.optimizer]
     tables = log.table_rows * config.model.embedding_dim * per_number
-    evaluated = log.held_out_rows // 2 / rates.inference  # validation after each pass, test at the end
+    # Validation after each pass, test at the end.
+    evaluated = split_rows(log.rows, log.held_out_rows)["test"] / rates.inference
     return [
         Stage(
             name="download",

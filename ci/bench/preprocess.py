@@ -103,7 +103,7 @@ def encode(contestant: str, raw: Path, output: Path, cores: int, limit: int = SE
 def rows_in_input_order(contestant: str, output: Path) -> Iterator[np.ndarray]:
     """From a contestant's result: labels [rows], numbers [rows, 13], then the ids of each column [rows]."""
     if contestant == "ours":
-        from dlrm_lib.preprocess.shuffle import splitmix64
+        from dlrm_lib.splitmix64 import splitmix64
 
         dataset = EncodedDataset(output)
         train, *rest = (

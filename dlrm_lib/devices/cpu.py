@@ -13,7 +13,7 @@ from dlrm_lib.devices.base import Device, ModelShape
 from dlrm_lib.errors import InputError
 from dlrm_lib.kernels.compiler import CannotCompile
 from dlrm_lib.kernels.cpu import CpuKernels
-from dlrm_lib.records import hardware, usable_cores
+from dlrm_lib.records import cpuinfo, hardware, usable_cores
 
 _BF16 = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512", "bf16": "Arm"}
 
@@ -23,11 +23,8 @@ def bf16_units() -> str | None:
 
     The answer comes from Linux; elsewhere it is None.
     """
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    features = next((set(line.split()) for line in lines if line.startswith(("flags", "Features"))), set())
+    facts = cpuinfo()
+    features = facts.get("flags", facts.get("Features", "")).split()
     return next((unit for feature, unit in _BF16.items() if feature in features), None)
 
 
