@@ -14,7 +14,7 @@ from typing import Any
 
 from dlrm_lib.config import Config
 from dlrm_lib.download.sources import Published, kaggle, terabyte
-from dlrm_lib.features import CRITEO, CRITEO_TERABYTE, FeatureSpec
+from dlrm_lib.features import CRITEO, CRITEO_TERABYTE, FeatureSpec, split_rows
 from dlrm_lib.model import blueprint
 from dlrm_lib.optim import OPTIMIZERS
 from dlrm_lib.preprocess.plan import disk_needs, memory_needs
@@ -139,7 +139,8 @@ def recipe(log: ClickLog, rates: Rates, *, cores: int) -> list[Stage]:
     model = blueprint(FeatureSpec(numerical=CRITEO.numerical, cardinalities=(log.table_rows,)), config.model)
     rule = OPTIMIZERS[config.training.optimizer].of(model, config.training)
     tables = model.tables.weight.nbytes + rule.bytes_kept()
-    evaluated = log.held_out_rows // 2 / rates.inference  # validation after each pass, test at the end
+    # Validation after each pass, test at the end.
+    evaluated = split_rows(log.rows, log.held_out_rows)["test"] / rates.inference
     return [
         Stage(
             name="download",

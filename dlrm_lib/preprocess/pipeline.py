@@ -21,11 +21,10 @@ from pathlib import Path
 import numpy as np
 from pyspark import RDD
 
-import dlrm_lib
 from dlrm_lib.config import PreprocessConfig, as_dict, digest
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import CRITEO, NUMERIC_RULES, SPLITS, FeatureSpec, RawColumns
-from dlrm_lib.files import put_back
+from dlrm_lib.features import CRITEO, NUMERIC_RULES, SPLITS, FeatureSpec, RawColumns, split_rows
+from dlrm_lib.files import put_back, sha256
 from dlrm_lib.manifest import MANIFEST, Manifest
 from dlrm_lib.preprocess import quarantine
 from dlrm_lib.preprocess.cluster import check_workers
@@ -126,14 +125,23 @@ def _identity(files: list[Path], columns: RawColumns, config: PreprocessConfig, 
     stats = [path.stat() for path in files]
     return digest(
         {
-            "library": dlrm_lib.__version__,
-            "files": [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in zip(files, stats, strict=True)],
+            "code": [sha256(path) for path in _sources()],
+            "files": [
+                (str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+                for path, stat in zip(files, stats, strict=True)
+            ],
             "columns": [columns.numerical, columns.categorical],
             "config": as_dict(config),
             "partitions": partitions,
             "boot": boot(),
         }
     )
+
+
+def _sources() -> list[Path]:
+    """All code that decides what tasks leave on disk: this package, and the ground that it stands on."""
+    package = Path(__file__).parent
+    return [*sorted(package.glob("*.py")), *sorted(package.parent.glob("*.py"))]
 
 
 def _make(tasks: Tasks, job: Job, files: list[Path], partitions: int | None, plan: Plan) -> None:
@@ -143,8 +151,9 @@ def _make(tasks: Tasks, job: Job, files: list[Path], partitions: int | None, pla
     hashes, parts = _read(tasks, job, files, partitions, plan)
     quarantined = quarantine.collect(job, files, parts)
     rows = sum(part.rows for part in parts)
-    train, test, validation = _split(parts, len(files), job.config.holdout_fraction)
-    counted = train if job.config.vocabulary_days == "training" else rows
+    held_out = sum(part.rows for part in parts if part.file == len(files) - 1)
+    split = split_rows(rows, held_out if len(files) > 1 else round(rows * job.config.holdout_fraction))
+    counted = split["train"] if job.config.vocabulary_days == "training" else rows
     job = dataclasses.replace(job, config=job.config.for_rows(counted))
     ranked, shares = _count(tasks, job, parts, counted)
     spec = FeatureSpec(
@@ -153,13 +162,11 @@ def _make(tasks: Tasks, job: Job, files: list[Path], partitions: int | None, pla
         numeric_rules=(NUMERIC_RULES[job.config.numeric_rule],) * job.columns.numerical,
     )
     layout = Layout(
-        train=train,
-        test=test,
-        validation=validation,
+        rows=split,
         spec=spec,
         shares=shares,
         parts=len(parts),
-        bucket_bits=bucket_bits(train),
+        bucket_bits=bucket_bits(split["train"]),
     )
     clicks = _write(tasks, job, layout, parts)
     spec.write(job.folder / "feature_spec.yaml")
@@ -169,7 +176,7 @@ def _make(tasks: Tasks, job: Job, files: list[Path], partitions: int | None, pla
             {"name": path.name, "bytes": path.stat().st_size, "sha256": sha}
             for path, sha in zip(files, hashes, strict=True)
         ],
-        rows={split: getattr(layout, split) for split in SPLITS},
+        rows={name: split[name] for name in SPLITS},
         clicks=clicks,
         quarantined=quarantined,
         cardinalities=list(spec.cardinalities),
@@ -214,17 +221,6 @@ def _read(
     return hashes, [part for result in results if not isinstance(result, str) for part in result]
 
 
-def _split(parts: list[Part], files: int, holdout_fraction: float) -> tuple[int, int, int]:
-    """Training, test and validation rows; in time order they follow each other like this."""
-    rows = sum(part.rows for part in parts)
-    if files > 1:
-        held_out = sum(part.rows for part in parts if part.file == files - 1)
-    else:
-        held_out = round(rows * holdout_fraction)
-    test = held_out // 2
-    return rows - held_out, test, held_out - test
-
-
 def _count(
     tasks: Tasks, job: Job, parts: list[Part], counted: int
 ) -> tuple[list[Ranked], tuple[tuple[Share, ...], ...]]:
@@ -265,16 +261,15 @@ def _write(tasks: Tasks, job: Job, layout: Layout, parts: list[Part]) -> dict[st
     items = [(index, part, firsts[index]) for index, part in enumerate(parts)]
     rows = sum(part.rows for part in parts)
     encoded = tasks.run("encoding", partial(encode_part, job, layout), items, lambda at, _: parts[at].rows, rows)
-    if job.config.order == "shuffled" and layout.train:
+    if job.config.order == "shuffled" and layout.rows["train"]:
         for part in parts:  # room for what comes
             (job.work / f"{part.name}.rows").unlink(missing_ok=True)
         dealt = np.stack([counts for _, counts in encoded])
         np.save(job.work / DEALT, np.cumsum(np.pad(dealt, ((0, 0), (1, 0))), axis=1))
         sizes = dealt.sum(axis=0).tolist()
         buckets = [(bucket, first) for bucket, first in enumerate(_starts(sizes)) if sizes[bucket]]
-        tasks.run(
-            "sorting", partial(sort_bucket, job, layout), buckets, lambda at, _: sizes[buckets[at][0]], layout.train
-        )
+        sort, rows = partial(sort_bucket, job, layout), layout.rows["train"]
+        tasks.run("sorting", sort, buckets, lambda at, _: sizes[buckets[at][0]], rows)
     return {split: sum(clicks[split] for clicks, _ in encoded) for split in SPLITS}
 
 

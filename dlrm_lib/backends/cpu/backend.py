@@ -18,7 +18,7 @@ from dlrm_lib.errors import InputError
 from dlrm_lib.model import DLRM, Parts
 from dlrm_lib.model.interactions.dot import DotInteraction
 from dlrm_lib.optim import OPTIMIZERS
-from dlrm_lib.records import hardware
+from dlrm_lib.records import cpuinfo, hardware
 
 _BF16 = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512", "bf16": "Arm"}
 
@@ -28,11 +28,8 @@ def bf16_units() -> str | None:
 
     The answer comes from Linux; elsewhere it is None.
     """
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    features = next((set(line.split()) for line in lines if line.startswith(("flags", "Features"))), set())
+    facts = cpuinfo()
+    features = facts.get("flags", facts.get("Features", "")).split()
     return next((unit for feature, unit in _BF16.items() if feature in features), None)
 
 
