@@ -24,7 +24,7 @@ _BF16 = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512", "bf16": "Arm"}
 
 
 def bf16_units() -> str | None:
-    """What multiplies bf16 numbers here: AMX (several times faster than fp32), AVX-512 or Arm; None: nothing does.
+    """What multiplies bf16 numbers here: AMX, AVX-512 or Arm; None: nothing does. ``lab.machine`` measures how fast.
 
     The answer comes from Linux; elsewhere it is None.
     """
