@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 
 from dlrm_lib.backends.backend import Backend
+from dlrm_lib.backends.cpu import subnormals
 from dlrm_lib.backends.cpu.kernels import CpuKernels
 from dlrm_lib.backends.inference import Inference
 from dlrm_lib.backends.step import TrainingStep
@@ -70,6 +72,10 @@ class Cpu(Backend):
             raise InputError("CUDA graphs need an NVIDIA GPU.", found="the CPU", remedy="Use --execution auto.")
         # What a Gaudi would collect first runs at once here: Habana's commands train on a processor too.
         return {"auto": "compile", "lazy": "eager"}.get(name, name)
+
+    def computing_in(self, precision: str) -> contextlib.AbstractContextManager:
+        """In any precision, subnormal numbers are zero."""
+        return subnormals.as_zero()
 
     def training_step(self, model: DLRM, config: ResolvedTraining) -> TrainingStep:
         kernels = self.kernels(model, config.execution)
