@@ -21,7 +21,7 @@ from dlrm_lib.compiler import CannotCompile, library
 def as_zero() -> Iterator[None]:
     """Within it, torch's threads and the calling one read and write subnormal numbers as zero.
 
-    Behind it they do not: elsewhere in a process such numbers are the user's own. Without a compiler nothing is changed.
+    Behind it they do not: elsewhere such numbers are the user's own. Without a compiler nothing is changed.
     """
     switch, threads = _compiled(), torch.get_num_threads()
     if switch is None:
