@@ -70,12 +70,12 @@ def trained(flags: list[str]) -> dict[str, list]:
     """The losses and AUCs of a training, each to the last bit, and hashes of all that it leaves behind."""
     from safetensors import safe_open
 
-    from dlrm_lib.__main__ import main
+    from dlrm_lib import __main__ as command_line
 
     with tempfile.TemporaryDirectory() as folder:
         log, kept = Path(folder, "log.json"), Path(folder, "model.safetensors")
         always = ["--device=cpu", "--print_freq=1", f"--log_path={log}", f"--save_checkpoint_path={kept}"]
-        if code := main(["train", *always, *flags]):
+        if code := command_line.main(["train", *always, *flags]):
             raise SystemExit(f"exit code {code} of train {' '.join(flags)}")
         lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
         found = {
@@ -90,7 +90,7 @@ def trained(flags: list[str]) -> dict[str, list]:
     return found
 
 
-def command() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--code", type=Path, default=Path(__file__).resolve().parents[2], help="the checkout to run")
     parser.add_argument("--dataset", type=Path, help="an encoded data set to train on as well")
@@ -98,7 +98,7 @@ def command() -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--write", type=Path, help="where to write what was found")
     what.add_argument("--compare", type=Path, help="what was written before")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     sys.path.insert(0, str(arguments.code))
     import torch
 
@@ -124,4 +124,4 @@ def command() -> None:
 
 
 if __name__ == "__main__":
-    command()
+    main()
