@@ -25,7 +25,7 @@ from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import CRITEO, RawColumns
 from dlrm_lib.manifest import Manifest
-from dlrm_lib.preprocess import pipeline, plan, preprocess, session, shuffle, source_files, tasks
+from dlrm_lib.preprocess import needs, pipeline, preprocess, session, shuffle, source_files, tasks
 from dlrm_lib.preprocess.watched import run_job
 from dlrm_lib.splitmix64 import splitmix64
 
@@ -555,21 +555,21 @@ def test_a_disk_that_is_too_small_is_noticed_before_the_start(
 def test_memory_that_is_too_small_is_noticed_before_the_start(
     days: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "available_memory", lambda: 1_200_000_000)
+    monkeypatch.setattr(needs, "available_memory", lambda: 1_200_000_000)
     assert "2 tasks at a time need about 1.6 GB of memory" in text_of_error(days, tmp_path / "out")
     assert "--cores 1" in text_of_error(days, tmp_path / "out")
-    monkeypatch.setattr(plan, "available_memory", lambda: 200_000_000)
+    monkeypatch.setattr(needs, "available_memory", lambda: 200_000_000)
     assert "Close other programs" in text_of_error(days, tmp_path / "out")
     check(days, tmp_path / "out", LENIENT, memory=2_000_000_000)
 
 
 def test_as_many_tasks_as_memory_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     gb = 10**9
-    assert [plan.fitting_tasks(memory, 4) for memory in (0, gb, 2 * gb, 100 * gb)] == [1, 1, 2, 4]
-    monkeypatch.setattr(plan, "available_memory", lambda: 2 * gb)
-    assert plan.fitting_tasks(None, 4) == 2
-    monkeypatch.setattr(plan, "available_memory", lambda: None)
-    assert plan.fitting_tasks(None, 4) == 4
+    assert [needs.fitting_tasks(memory, 4) for memory in (0, gb, 2 * gb, 100 * gb)] == [1, 1, 2, 4]
+    monkeypatch.setattr(needs, "available_memory", lambda: 2 * gb)
+    assert needs.fitting_tasks(None, 4) == 2
+    monkeypatch.setattr(needs, "available_memory", lambda: None)
+    assert needs.fitting_tasks(None, 4) == 4
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from dlrm_lib.preprocess import quarantine
 from dlrm_lib.preprocess.cluster import check_workers
 from dlrm_lib.preprocess.counting import Ranked, Share, bins, count_part, merge_bin, rank_column
 from dlrm_lib.preprocess.job import Job
-from dlrm_lib.preprocess.plan import Plan, check_plan, fitting_tasks, make_plan
+from dlrm_lib.preprocess.needs import Needs, check_needs, estimate_needs, fitting_tasks
 from dlrm_lib.preprocess.reading import hash_or_read
 from dlrm_lib.preprocess.session import spark_session
 from dlrm_lib.preprocess.shuffle import bucket_bits
@@ -110,11 +110,13 @@ def preprocess(
             here = spark.master.startswith("local")
             if not here:
                 check_workers(spark, unfinished.data, unfinished.work, source=source)
-            plan = make_plan(files, columns, spark.defaultParallelism)
-            say(str(plan))
-            check_plan(plan, unfinished.data, unfinished.work, cores=spark.defaultParallelism, here=here, memory=memory)
+            needs = estimate_needs(files, columns, spark.defaultParallelism)
+            say(str(needs))
+            check_needs(
+                needs, unfinished.data, unfinished.work, cores=spark.defaultParallelism, here=here, memory=memory
+            )
             job = Job(folder=unfinished.data, work=unfinished.work, columns=columns, config=config)
-            _make(Tasks(spark, job.work / "done", progress), job, files, partitions, plan)
+            _make(Tasks(spark, job.work / "done", progress), job, files, partitions, needs)
         manifest = Manifest.read(unfinished.data)
         unfinished.finish()
     return manifest
@@ -144,11 +146,11 @@ def _sources() -> list[Path]:
     return [*sorted(package.glob("*.py")), *sorted(package.parent.glob("*.py"))]
 
 
-def _make(tasks: Tasks, job: Job, files: list[Path], partitions: int | None, plan: Plan) -> None:
+def _make(tasks: Tasks, job: Job, files: list[Path], partitions: int | None, needs: Needs) -> None:
     """Makes the data set in ``job.folder``, the manifest last."""
     for name in ("vocabulary", "quarantine", *SPLITS):
         (job.folder / name).mkdir(exist_ok=True)
-    hashes, parts = _read(tasks, job, files, partitions, plan)
+    hashes, parts = _read(tasks, job, files, partitions, needs)
     quarantined = quarantine.collect(job, files, parts)
     rows = sum(part.rows for part in parts)
     held_out = sum(part.rows for part in parts if part.file == len(files) - 1)
@@ -201,13 +203,13 @@ def _check_output(output: Path, source: Path) -> None:
 
 
 def _read(
-    tasks: Tasks, job: Job, files: list[Path], partitions: int | None, plan: Plan
+    tasks: Tasks, job: Job, files: list[Path], partitions: int | None, needs: Needs
 ) -> tuple[list[str], list[Part]]:
     """The files' hashes and the parts. A file is hashed at about the time its ranges are read, mostly from memory."""
     if partitions:
-        most = max(1, -(-plan.bytes // partitions))
+        most = max(1, -(-needs.bytes // partitions))
     else:
-        most = min(max(plan.bytes // _RANGES, _LEAST_RANGE), _MOST_RANGE)
+        most = min(max(needs.bytes // _RANGES, _LEAST_RANGE), _MOST_RANGE)
     items: list[tuple[Path | Range]] = []
     for _, of_file in groupby(cut(files, most), key=lambda piece: piece.path):
         pieces = list(of_file)
@@ -216,7 +218,7 @@ def _read(
     def rows(_: int, result: str | list[Part]) -> int:
         return 0 if isinstance(result, str) else sum(part.rows for part in result)
 
-    results = tasks.run("reading", partial(hash_or_read, job), items, rows, plan.rows)
+    results = tasks.run("reading", partial(hash_or_read, job), items, rows, needs.rows)
     hashes = [result for result in results if isinstance(result, str)]
     return hashes, [part for result in results if not isinstance(result, str) for part in result]
 
