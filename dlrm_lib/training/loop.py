@@ -85,6 +85,7 @@ def fit(
     Example:
         >>> from dlrm_lib.config import Config
         >>> from dlrm_lib.dataset import random_dataset
+        >>> from dlrm_lib.training import build, fit
         >>> config = Config.from_preset("smoke", {"max_steps": 20, "print_freq": 10, "synthetic_dataset": True})
         >>> training = build(config, random_dataset(config))
         >>> [event.step for event in fit(training)]
