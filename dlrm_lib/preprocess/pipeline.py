@@ -142,8 +142,10 @@ def _identity(files: list[Path], columns: RawColumns, config: PreprocessConfig, 
 
 def _sources() -> list[Path]:
     """All code that decides what tasks leave on disk: this package, and the ground that it stands on."""
-    package = Path(__file__).parent
-    return [*sorted(package.glob("*.py")), *sorted(package.parent.glob("*.py"))]
+    library = Path(__file__).parent.parent
+    return [
+        path for folder in (library, library / "config", library / "preprocess") for path in sorted(folder.glob("*.py"))
+    ]
 
 
 def _make(tasks: Tasks, job: Job, files: list[Path], partitions: int | None, needs: Needs) -> None:
