@@ -90,7 +90,7 @@ class Contestant:
 
     def __init__(self, model: str, variables: dict[str, str], seconds: float, cores: Sequence[int]) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_ABOUT_THREADS)}
-        code = f"{_keep_to(cores)}; from bench.busy import train; train({model!r}, {seconds!r})"
+        code = f"{_begin(cores)}; from bench.busy import train; train({model!r}, {seconds!r})"
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
             cwd=CI,
@@ -124,9 +124,10 @@ class Contestant:
         return json.loads(line)
 
 
-def _keep_to(cores: Sequence[int]) -> str:
-    """What a process begins with: OpenMP counts the cores when torch is imported."""
-    return f"import os; os.sched_setaffinity(0, {list(cores)})"
+def _begin(cores: Sequence[int]) -> str:
+    """A process's first lines: it keeps to the cores, which OpenMP counts later, and does not outlive the bench."""
+    die_with_parent = "ctypes.CDLL(None).prctl(1, 9)"  # PR_SET_PDEATHSIG, SIGKILL
+    return f"import ctypes, os; {die_with_parent}; os.sched_setaffinity(0, {list(cores)})"
 
 
 @contextlib.contextmanager
@@ -134,7 +135,7 @@ def all_busy(cores: Sequence[int]) -> Iterator[None]:
     """On each of the cores a process does nothing but count."""
     with contextlib.ExitStack() as stack:
         for core in cores:
-            code = f"{_keep_to([core])}; print(flush=True)\nwhile True: pass"
+            code = f"{_begin([core])}; print(flush=True)\nwhile True: pass"
             spinning = stack.enter_context(subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE))
             stack.callback(spinning.kill)  # before it is waited for
             spinning.stdout.readline()

@@ -7,9 +7,12 @@ import importlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from bench import command_line, cost, inference, preprocess, stability, time_to_auc
@@ -306,6 +309,22 @@ def test_busy(records):
     assert one["quiet_to_default"]["median"] == pytest.approx(one["quiet"]["median"] / default["quiet"]["median"])
     assert default["busy_to_one_thread"]["median"] == pytest.approx(default["busy"]["median"] / one["busy"]["median"])
     assert one["busy_to_quiet"]["median"] == pytest.approx(one["busy"]["median"] / one["quiet"]["median"])
+
+
+def test_busy_processes_do_not_outlive_the_bench(checkout):
+    core = min(os.sched_getaffinity(0))
+    code = (
+        "import time, psutil; from bench.busy import all_busy\n"
+        f"with all_busy([{core}]):\n"
+        "    print(*(child.pid for child in psutil.Process().children()), flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=checkout / "ci", stdout=subprocess.PIPE) as bench:
+        spinning = psutil.Process(int(bench.stdout.readline()))
+        bench.kill()
+    gone, left = psutil.wait_procs([spinning], timeout=30)
+    for process in left:
+        process.kill()
+    assert gone
 
 
 BAD = {
