@@ -185,8 +185,8 @@ def test_figures_and_section_accept_the_records(records, checkout, tmp_path):
 
 
 def test_nothing_is_built_but_in_one_place(checkout):
-    """Device, first weights, model and step: a change of how they are made changes ``build.py`` alone."""
-    forbidden = {"pick", "DLRM", "use_kernels", "train_step", "TrainStep", "FusedStep", "CoalescedStep", "manual_seed"}
+    """Backend, first weights, model and step: a change of how they are made changes ``build.py`` alone."""
+    forbidden = {"pick", "DLRM", "training_step", "TrainingStep", "FusedStep", "CoalescedStep", "manual_seed"}
     presets = {"ModelConfig", "TrainingConfig"}  # which nobody types again
     found = {}
     for path in (checkout / "ci" / "bench").rglob("*.py"):
@@ -197,7 +197,7 @@ def test_nothing_is_built_but_in_one_place(checkout):
         found[path.name] = names & (forbidden | presets) - seeds
     found = {name: of for name, of in found.items() if of}
     assert found == {
-        "build.py": {"pick", "DLRM", "use_kernels", "train_step"},
+        "build.py": {"pick", "DLRM", "training_step"},
         "data.py": {"ModelConfig", "TrainingConfig"},  # what an interpreter can run: no preset is so small
     }
 
