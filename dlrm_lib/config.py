@@ -426,6 +426,13 @@ class Config:
 
         Raises:
             InputError: unknown preset or field, or a value outside its range; it names the field.
+
+        Example:
+            >>> config = Config.from_preset("laptop", {"lr": 0.005, "top_mlp_sizes": "64,1"})
+            >>> config.training.lr, config.model.top_mlp_sizes
+            (0.005, (64, 1))
+            >>> config.flags(["training", "model"])
+            ['--preset=laptop', '--top_mlp_sizes=64,1', '--lr=0.005']
         """
         if preset not in PRESETS:
             raise InputError("There is no such preset.", found=preset, remedy=f"Use one of: {', '.join(PRESETS)}.")

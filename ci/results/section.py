@@ -180,7 +180,7 @@ def _throughput(sources: Sources) -> Iterator[str]:
             ends = f"{spread['low']:,.0f} to {spread['high']:,.0f}"
             rows.append((model, precision, f"{best['batch_size']:,}", f"**{spread['median']:,.0f}**", ends))
     yield from _table("training|precision|fastest batch:|samples/s:|range:", rows)
-    slow = "" if record.config["processor"]["amx_bf16"] else " This processor has no unit for products of bf16 (AMX)."
+    slow = "" if record.config["processor"]["amx_bf16"] else " This processor has no AMX for products of bf16."
     yield f"Reading and warm-up are left out.{slow}"
     yield from _origin(record)
 

@@ -68,7 +68,7 @@ SMALLEST = {
     ),
 }
 # Benches whose smallest form has tests of its own.
-ELSEWHERE = {"gpu", "same_bits"}
+ELSEWHERE = {"gpu", "same_bits", "same_speed"}
 
 
 class Records:

@@ -10,12 +10,12 @@ import pytest
 
 # From the ground up. Rooms of one floor do not know each other, except those behind a < the ones before it.
 FLOORS = {
-    "ground": """__init__ errors files metrics number_formats clean_timing
+    "ground": """__init__ errors files metrics number_formats clean_timing splitmix64
                < features records settings < compiler config < manifest""",
     "what it is": "model dataset synthetic download < optim",
     "how it runs": "backends",
     "work": "preprocess training baselines process < workspace raw_rows",
-    "faces": "plots < benchmark full_scale doctor exercises lab serving",
+    "faces": "plots < benchmark full_scale exercises lab serving < doctor",
     "command line": "console < commands < __main__",
 }
 COMING = {"serving"}  # rooms that are planned

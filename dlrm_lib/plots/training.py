@@ -117,12 +117,12 @@ def roc(label: np.ndarray, scores: Mapping[str, np.ndarray], auc: Callable) -> F
     )
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="guessing, AUC 0.5")
     for (name, score), color in zip(scores.items(), _SERIES, strict=False):
-        area = auc(label, score)
-        if area is None:
+        found = auc(label, score)
+        if found is None:
             ax.plot([], [], color=color, label=f"{name}, undefined: one class only")
             continue
         false_positive, true_positive, _ = roc_curve(label, score)
-        ax.plot(false_positive, true_positive, color=color, label=f"{name}, AUC {area:.4f}")
+        ax.plot(false_positive, true_positive, color=color, label=f"{name}, AUC {found:.4f}")
     ax.set(aspect="equal", xlim=(0, 1), ylim=(0, 1))
     ax.legend(loc="lower right")
     return figure
