@@ -7,6 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -85,12 +86,13 @@ def test_the_state_of_a_card_is_read_from_nvidia_smi(monkeypatch, tmp_path):
     assert (state["power.draw"], state["temperature.gpu"]) == (71.25, "[N/A]")
 
 
-def test_kernels_move_what_a_loop_over_a_batch_counts():
-    spec, model = TINY.spec, TINY.model
+@pytest.mark.parametrize("embed_numbers", [False, True])
+def test_kernels_move_what_a_loop_over_a_batch_counts(embed_numbers):
+    spec, model = TINY.spec, replace(TINY.model, embed_numbers=embed_numbers)
     rows = 6
     batch = draw(spec, rows)
     size, dim, columns = 2, model.embedding_dim, len(spec.cardinalities)
-    vectors = columns + 1
+    vectors = columns + 1 + spec.numerical * embed_numbers
     width = dim + vectors * (vectors - 1) // 2 + 1
     read = {name: 0 for name in ("lookup", "interaction forward", "interaction backward", "embedding update")}
     flops = dict(read)
