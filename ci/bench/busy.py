@@ -37,16 +37,17 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.build import build, processor
+from bench.build import ROWS, new_step, processor
 from bench.command_line import command, count, ended, keep, parsed, positive
 from bench.workload import Workload, of_preset, random_batches
 
 from dlrm_lib.benchmark import FROZEN, WARMUP_STEPS, Spread
 from dlrm_lib.clean_timing import watched
+from dlrm_lib.config import Config
+from dlrm_lib.process import prepare
 
 CI = Path(__file__).resolve().parents[1]
 MODELS = ("smoke", "laptop", "criteo_kaggle")
-ROWS = 100_000  # of a training, where the batch size follows from them
 BATCHES = 32
 DEFAULT, ONE_THREAD = "default", "one thread"
 # What decides about threads, and is not to come from the environment that the bench happens to have.
@@ -62,7 +63,8 @@ def workload(model: str) -> Workload:
 def train(model: str, seconds: float) -> None:
     """A contestant's process: says that it is warm, then trains for so long for each line that it is given."""
     work = workload(model)
-    step = build(work, processor()).step()
+    prepare(Config.from_preset(model, {"device": "cpu"}))
+    step = new_step(work, processor())
     batches = [step.prepare(batch) for batch in random_batches(work, BATCHES)]
 
     def steps() -> int:

@@ -123,10 +123,10 @@ def _seeds(sources: Sources) -> Iterator[str]:
     found = record.metrics["equivalence"]
     rows = []
     for system, precisions in sources.seeds().items():
-        for precision, areas in precisions.items():
-            mean, deviation = statistics.fmean(areas), statistics.stdev(areas)
-            ends = f"{min(areas):.5f} to {max(areas):.5f}"
-            rows.append((system, precision, len(areas), f"{mean:.5f}", f"{deviation:.5f}", ends))
+        for precision, aucs in precisions.items():
+            mean, deviation = statistics.fmean(aucs), statistics.stdev(aucs)
+            ends = f"{min(aucs):.5f} to {max(aucs):.5f}"
+            rows.append((system, precision, len(aucs), f"{mean:.5f}", f"{deviation:.5f}", ends))
     yield from _table("test AUC|precision|seeds:|mean:|deviation:|range:", rows)
     for precision, of in found.items():
         verdict = "equivalent" if of["equivalent"] else "not shown to be equivalent"

@@ -1,4 +1,4 @@
-"""Every bench runs its smallest form through its command line, and figures and section accept what it writes."""
+"""Every bench runs its smallest form through its command line, and figures and pages accept what it writes."""
 
 from __future__ import annotations
 
@@ -171,22 +171,24 @@ def test_a_record_is_written_in_the_usual_form(name, records):
     assert not [path for path in records.folder.iterdir() if path.suffix != ".json"]
 
 
-def test_figures_and_section_accept_the_records(records, checkout, tmp_path):
+def test_figures_and_pages_accept_the_records(records, checkout, tmp_path):
     """All that is drawn from a bench's record is drawn from its smallest form's as well."""
     shutil.copytree(checkout / "data", tmp_path / "data", ignore=shutil.ignore_patterns("bench*"))
     shutil.copytree(checkout / "figures" / "records", tmp_path / "figures" / "records")
     for name in SMALLEST:
         shutil.copy(records.path(name), tmp_path / "figures" / "records")
-    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
+    (tmp_path / "docs").mkdir()
+    for page in ("README.md", "docs/results.md"):
+        (tmp_path / page).write_text(f"{BEGIN}\n{END}\n")
     assert figures([], root=tmp_path) == 0
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "docs" / "results.md").read_text()
     assert "to a validation AUC of 0.6" in text
     assert "0.003 million rows" in text
 
 
 def test_nothing_is_built_but_in_one_place(checkout):
-    """Device, first weights, model and step: a change of how they are made changes ``build.py`` alone."""
-    forbidden = {"pick", "DLRM", "use_kernels", "train_step", "TrainStep", "FusedStep", "CoalescedStep", "manual_seed"}
+    """Backend, first weights, model and step: a change of how they are made changes ``build.py`` alone."""
+    forbidden = {"pick", "DLRM", "training_step", "TrainingStep", "FusedStep", "CoalescedStep", "manual_seed"}
     presets = {"ModelConfig", "TrainingConfig"}  # which nobody types again
     found = {}
     for path in (checkout / "ci" / "bench").rglob("*.py"):
@@ -197,7 +199,7 @@ def test_nothing_is_built_but_in_one_place(checkout):
         found[path.name] = names & (forbidden | presets) - seeds
     found = {name: of for name, of in found.items() if of}
     assert found == {
-        "build.py": {"pick", "DLRM", "use_kernels", "train_step"},
+        "build.py": {"pick", "DLRM", "training_step"},
         "data.py": {"ModelConfig", "TrainingConfig"},  # what an interpreter can run: no preset is so small
     }
 
