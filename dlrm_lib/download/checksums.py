@@ -46,5 +46,5 @@ def text_md5(path: Path) -> str:
     return found.hexdigest()
 
 
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
+def _chunks(file: BufferedIOBase) -> Iterator[bytes]:
     return iter(lambda: file.read(_CHUNK), b"")

@@ -48,7 +48,7 @@ def blocks(model: DLRM) -> Figure:
     figure, (ax,) = panels(["DLRM: two kinds of input become vectors of one length, which meet"], size=(10, 3.3))
     columns, (rows, dim) = len(model.spec.cardinalities), model.tables.weight.shape
 
-    def sizes(mlp: nn.Module) -> str:
+    def sizes(mlp: nn.Module | None) -> str:
         layers = linear_layers(mlp)
         return " → ".join(str(size) for size in [*(layer.in_features for layer in layers), layers[-1].out_features])
 

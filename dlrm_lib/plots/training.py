@@ -153,12 +153,12 @@ def ladder(
 
     An AUC of None, where the rows hold one class only, is left out.
     """
-    levels = {name: value for name, value in levels.items() if value is not None}
-    names, values = list(levels), np.array(list(levels.values()))
+    known = {name: value for name, value in levels.items() if value is not None}
+    names, values = list(known), np.array(list(known.values()))
     figure, ax = axes("How far above guessing?", "test AUC", "", size=(7.5, 0.55 * len(names) + 1.1))
     colors = [BLUE if name == of else (GREEN if "ceiling" in name else GREY) for name in names]
     ax.barh(names, values - 0.5, left=0.5, color=colors, height=0.62)
-    for at, (name, value) in enumerate(levels.items()):
+    for at, (name, value) in enumerate(known.items()):
         end = value
         if interval and name == of:
             error = [[max(value - interval[0], 0)], [max(interval[1] - value, 0)]]

@@ -131,7 +131,7 @@ def _trials(ax: Axes, x: Sequence, table: pd.DataFrame, *, labels: bool) -> None
     finished, first = table["state"] == "finished", table.index == table.index[0]
     found = table["AUC"].notna()
     floor = table["AUC"].min() - 0.06 * max(table["AUC"].max() - table["AUC"].min(), 0.01)
-    kinds = {
+    kinds: dict[str, tuple[pd.Series, dict[str, Any]]] = {
         "finished": (finished & ~first, {"marker": "o", "color": BLUE}),
         "not finished": (found & ~finished & ~first, {"marker": "o", "color": BLUE, "markerfacecolor": "white"}),
         "without an AUC": (~found, {"marker": "x", "color": ORANGE, "clip_on": False}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +53,7 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def scored(inference: Inference, split: Split, *, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def scored(inference: Inference, split: Split, *, batch_size: int) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
     """The samples of a split in their order, batch by batch, on the device: label float32 [B], logit float32 [B].
 
     A logit need not be a number.
@@ -137,7 +137,8 @@ class _HostScores:
     """As ``DeviceScores``, in the host's memory, for any number of rows; it stops at the first that is not a number."""
 
     def __init__(self, rows: int) -> None:
-        self._totals, self._kept = LogitTotals(), []
+        self._totals = LogitTotals()
+        self._kept: list[tuple[np.ndarray, np.ndarray]] = []
         self._streaming = StreamingAuc() if rows > EXACT_ROWS else None
 
     def update(self, label: torch.Tensor, logit: torch.Tensor) -> None:
