@@ -14,7 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from dlrm_lib.dataset.encoded import ColumnSplit, EncodedDataset
+from dlrm_lib.dataset import EncodedDataset
+from dlrm_lib.dataset.encoded import ColumnSplit
 from dlrm_lib.metrics import log_loss
 
 _FOLDS = 5

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from dlrm_lib.files import new_file
+from dlrm_lib.records import cpuinfo
 
 _FLAGS = ("-O3", "-fPIC", "-shared")
 
@@ -31,7 +32,8 @@ def library(source: Path, *options: str) -> ctypes.CDLL:
     native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
     command = [*compiler, *_FLAGS, native, *options, str(source)]
     # A home folder may be shared by machines that differ: the processor is part of the name.
-    name = hashlib.sha256(repr((command[:-1], source.read_text(), _processor())).encode()).hexdigest()[:20]
+    processor = [cpuinfo().get(fact) for fact in ("model name", "flags", "Features")] + [platform.processor()]
+    name = hashlib.sha256(repr((command[:-1], source.read_text(), processor)).encode()).hexdigest()[:20]
     try:
         return _loaded(_cache() / f"{name}.so", command)
     except OSError:  # no folder of one's own to keep it in: a private one will do for this process
@@ -57,11 +59,3 @@ def _run(command: list[str]) -> None:
 
 def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dlrm_lib"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
-    except OSError:
-        return platform.processor()

@@ -25,11 +25,11 @@ def progress_line(event: Any, epochs: int) -> str:
 
 def result_line(result: Any) -> str:
     """A ``training.Evaluation`` in one line."""
-    area = "undefined (one class)" if result.auc is None else f"{result.auc:.5f}"
+    auc = "undefined (one class)" if result.auc is None else f"{result.auc:.5f}"
     error = f" ± {result.auc_error:.1g}" if result.auc_error else ""
     more = {"normalised entropy": result.normalised_entropy, "calibration": result.calibration}
     rest = "".join(f", {name} {value:.4f}" for name, value in more.items() if value is not None)
-    return f"{result.split}: AUC {area}{error}, log loss {result.log_loss:.5f}{rest}, rows {result.rows:,}"
+    return f"{result.split}: AUC {auc}{error}, log loss {result.log_loss:.5f}{rest}, rows {result.rows:,}"
 
 
 def latency_table(latencies: list[Any]) -> str:

@@ -19,6 +19,17 @@ SPLITS = ("train", "validation", "test")
 _CATEGORY_DTYPES = (("int8", 2**7 - 1), ("int16", 2**15 - 1), ("int32", 2**31 - 1))
 
 
+def split_rows(rows: int, held_out: int) -> dict[str, int]:
+    """Rows of each split, in the order of time: training rows, then of those held out a half to test on, the rest.
+
+    Args:
+        rows: In all.
+        held_out: The last so many, which play the last day.
+    """
+    test = held_out // 2
+    return {"train": rows - held_out, "test": test, "validation": held_out - test}
+
+
 @dataclass(frozen=True, kw_only=True)
 class NumericRule:
     """How an integer x is encoded: log(max(x + shift, 1)) in float64, rounded once to float16.

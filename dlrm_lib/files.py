@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent: written beside their place, then renamed into it."""
+"""Files and folders that others see: whole or absent, written beside their place and renamed into it, or locked."""
 
 from __future__ import annotations
 
@@ -85,6 +85,27 @@ def _discard(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.replace(_replaced(path), rest)
         shutil.rmtree(rest) if rest.is_dir() and not rest.is_symlink() else rest.unlink()
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Tries to lock a file or folder against others while the block runs; yields whether it could.
+
+    The lock goes with the process, however it ends. Some network file systems lock nothing: there the user takes care.
+    """
+    import fcntl  # which Unix alone has
+
+    descriptor, free = os.open(path, os.O_RDONLY), True
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            free = False
+        except OSError:
+            pass
+        yield free
+    finally:
+        os.close(descriptor)
 
 
 def sha256(path: Path) -> str:

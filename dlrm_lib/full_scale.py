@@ -14,10 +14,10 @@ from typing import Any
 
 from dlrm_lib.config import Config
 from dlrm_lib.download.sources import Published, kaggle, terabyte
-from dlrm_lib.features import CRITEO, CRITEO_TERABYTE, FeatureSpec
+from dlrm_lib.features import CRITEO, CRITEO_TERABYTE, FeatureSpec, split_rows
 from dlrm_lib.model import blueprint
 from dlrm_lib.optim import OPTIMIZERS
-from dlrm_lib.preprocess.plan import disk_needs, memory_needs
+from dlrm_lib.preprocess.needs import disk_needs, memory_needs
 from dlrm_lib.records import Record
 
 
@@ -102,7 +102,7 @@ class Rates:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class RecipeStep:
     """One command of a recipe and what it needs, estimated.
 
     Attributes:
@@ -124,7 +124,7 @@ def _fp32(record: Record, model: str) -> list[Mapping[str, Any]]:
     return [point for point in record.metrics["models"][model] if point["precision"] == "fp32"]
 
 
-def recipe(log: ClickLog, rates: Rates, *, cores: int) -> list[Stage]:
+def recipe(log: ClickLog, rates: Rates, *, cores: int) -> list[RecipeStep]:
     """The commands from nothing to a tested model, and what each needs.
 
     Args:
@@ -136,24 +136,25 @@ def recipe(log: ClickLog, rates: Rates, *, cores: int) -> list[Stage]:
     config = Config.from_preset(log.preset)
     source = f"{raw}/{log.published.targets[0].name}" if len(log.published.targets) == 1 else raw
     output, spill = disk_needs(log.rows, CRITEO)
-    model = blueprint(FeatureSpec(numerical=CRITEO.numerical, cardinalities=(log.table_rows,)), config.model)
-    rule = OPTIMIZERS[config.training.optimizer].of(model, config.training)
-    tables = model.tables.weight.nbytes + rule.bytes_kept()
-    evaluated = log.held_out_rows // 2 / rates.inference  # validation after each pass, test at the end
+    network = blueprint(FeatureSpec(numerical=CRITEO.numerical, cardinalities=(log.table_rows,)), config.model)
+    rule = OPTIMIZERS[config.training.optimizer].of(network, config.training)
+    tables = network.tables.weight.nbytes + rule.bytes_kept()
+    # Validation after each pass, test at the end.
+    evaluated = split_rows(log.rows, log.held_out_rows)["test"] / rates.inference
     return [
-        Stage(
+        RecipeStep(
             name="download",
             command=f"python -m dlrm_lib download {log.name} --output {raw}",
             disk_bytes=sum(target.needs for target in log.published.targets),
         ),
-        Stage(
+        RecipeStep(
             name="preprocess",
             command=f"python -m dlrm_lib preprocess --preset {log.preset} --input {source} --output {encoded}",
             seconds=log.rows / rates.preprocessing,
             disk_bytes=output + spill,
             memory_bytes=memory_needs(cores),
         ),
-        Stage(
+        RecipeStep(
             name="train",
             command=f"python -m dlrm_lib train --preset {log.preset} --dataset {encoded} "
             f"--save_checkpoint_path {checkpoint}",
@@ -161,7 +162,7 @@ def recipe(log: ClickLog, rates: Rates, *, cores: int) -> list[Stage]:
             disk_bytes=2 * tables,
             memory_bytes=tables,
         ),
-        Stage(
+        RecipeStep(
             name="test",
             command=f"python -m dlrm_lib test --dataset {encoded} --load_checkpoint_path {checkpoint}",
             seconds=evaluated,

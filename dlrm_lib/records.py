@@ -138,10 +138,8 @@ def write_record(
 
 def hardware() -> dict[str, Any]:
     """What the measurement ran on: processor name, usable cores, memory in GiB, and the GPU if torch has one."""
-    cpu = platform.processor() or platform.machine()
+    cpu = cpuinfo().get("model name") or platform.processor() or platform.machine()
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
         memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (OSError, ValueError):
         memory = None
@@ -151,6 +149,15 @@ def hardware() -> dict[str, Any]:
         gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
         found |= {"gpu": gpu.name, "gpu_memory_gib": round(gpu.total_memory / 2**30, 1), "cuda": torch.version.cuda}
     return found
+
+
+def cpuinfo() -> dict[str, str]:
+    """What Linux says of the first processor, such as its ``model name`` and ``flags``; {} elsewhere."""
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+    except OSError:
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}
 
 
 def usable_cores() -> int:

@@ -37,16 +37,17 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.build import build, processor
+from bench.build import ROWS, new_step, processor
 from bench.command_line import command, count, ended, keep, parsed, positive
 from bench.workload import Workload, of_preset, random_batches
 
 from dlrm_lib.benchmark import FROZEN, WARMUP_STEPS, Spread
 from dlrm_lib.clean_timing import watched
+from dlrm_lib.config import Config
+from dlrm_lib.process import prepare
 
 CI = Path(__file__).resolve().parents[1]
 MODELS = ("smoke", "laptop", "criteo_kaggle")
-ROWS = 100_000  # of a training, where the batch size follows from them
 BATCHES = 32
 DEFAULT, ONE_THREAD = "default", "one thread"
 # What decides about threads, and is not to come from the environment that the bench happens to have.
@@ -62,7 +63,8 @@ def workload(model: str) -> Workload:
 def train(model: str, seconds: float) -> None:
     """A contestant's process: says that it is warm, then trains for so long for each line that it is given."""
     work = workload(model)
-    step = build(work, processor()).step()
+    prepare(Config.from_preset(model, {"device": "cpu"}))
+    step = new_step(work, processor())
     batches = [step.prepare(batch) for batch in random_batches(work, BATCHES)]
 
     def steps() -> int:
@@ -90,7 +92,7 @@ class Contestant:
 
     def __init__(self, model: str, variables: dict[str, str], seconds: float, cores: Sequence[int]) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_ABOUT_THREADS)}
-        code = f"{_keep_to(cores)}; from bench.busy import train; train({model!r}, {seconds!r})"
+        code = f"{_begin(cores)}; from bench.busy import train; train({model!r}, {seconds!r})"
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
             cwd=CI,
@@ -124,9 +126,10 @@ class Contestant:
         return json.loads(line)
 
 
-def _keep_to(cores: Sequence[int]) -> str:
-    """What a process begins with: OpenMP counts the cores when torch is imported."""
-    return f"import os; os.sched_setaffinity(0, {list(cores)})"
+def _begin(cores: Sequence[int]) -> str:
+    """A process's first lines: it keeps to the cores, which OpenMP counts later, and does not outlive the bench."""
+    die_with_parent = "ctypes.CDLL(None).prctl(1, 9)"  # PR_SET_PDEATHSIG, SIGKILL
+    return f"import ctypes, os; {die_with_parent}; os.sched_setaffinity(0, {list(cores)})"
 
 
 @contextlib.contextmanager
@@ -134,7 +137,7 @@ def all_busy(cores: Sequence[int]) -> Iterator[None]:
     """On each of the cores a process does nothing but count."""
     with contextlib.ExitStack() as stack:
         for core in cores:
-            code = f"{_keep_to([core])}; print(flush=True)\nwhile True: pass"
+            code = f"{_begin([core])}; print(flush=True)\nwhile True: pass"
             spinning = stack.enter_context(subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE))
             stack.callback(spinning.kill)  # before it is waited for
             spinning.stdout.readline()

@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 import torch
 from bench.build import processor
 
-from dlrm_lib.devices import Device
+from dlrm_lib.backends.backend import Backend
+from dlrm_lib.config import Config
 from dlrm_lib.errors import InputError
+from dlrm_lib.process import prepare
 from dlrm_lib.records import write_record
 
 Value = TypeVar("Value")
@@ -110,12 +112,16 @@ def writable(flag: str, path: Path, *, folder: bool) -> None:
 
 
 def keep_to(cores: int) -> None:
-    """This process and those it starts use so many of the cores that they may use, a thread of torch on each."""
+    """This process and those it starts use so many of the cores that they may use, a thread of torch on each.
+
+    It trains as a command's process does (see ``dlrm_lib.process``), but for the core that is left to others there.
+    """
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    prepare(Config().override(device="cpu"))
     torch.set_num_threads(cores)
 
 
-def device_on(cores: int) -> Device:
+def processor_on(cores: int) -> Backend:
     """The processor, with a thread on each of so many of the cores that this process may use, and on no other."""
     keep_to(cores)
     return processor()

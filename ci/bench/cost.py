@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import dataclasses
 import multiprocessing
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +34,21 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.build import Built, build
-from bench.command_line import command, count, device_on, ended, keep, parsed, positive
+from bench.build import new_model, new_step
+from bench.command_line import command, count, ended, keep, parsed, positive, processor_on
 from bench.reader import own_memory
-from bench.workload import LAPTOP, Workload
+from bench.workload import LAPTOP, Workload, of_preset
 
+from dlrm_lib.backends.backend import Backend
+from dlrm_lib.backends.step import TrainingStep
 from dlrm_lib.benchmark import FROZEN, Spread, benchmark_training
 from dlrm_lib.clean_timing import TRIES, watched
 from dlrm_lib.config import Config, as_dict
 from dlrm_lib.dataset import Batch, RandomDataset, read_ahead
 from dlrm_lib.dataset.encoded import ColumnSplit
-from dlrm_lib.devices import Device
 from dlrm_lib.features import FeatureSpec
-from dlrm_lib.training import TrainStep
+from dlrm_lib.model import blueprint
+from dlrm_lib.optim import OPTIMIZERS
 
 THINGS = {
     "rows": (100_000, 1_000_000, 4_000_000),
@@ -61,29 +63,32 @@ _CHUNK = 500_000
 
 def point(thing: str, value: int, cores: int, repeats: int, seconds: float) -> dict[str, Any]:
     """One point of the record, measured in a process of its own."""
-    device, config = device_on(cores), Config.from_preset("laptop")
-    if thing == "embedding_dim":
-        sizes = (*config.model.bottom_mlp_sizes[:-1], value)
-        config = config.override(embedding_dim=value, bottom_mlp_sizes=sizes)
-    imported(config, device)
+    backend, work = processor_on(cores), workload(thing, value)
+    imported(work, backend)
     if thing == "rows":
         with tempfile.TemporaryDirectory() as name:
-            measured = _in_files(written(Path(name), LAPTOP, value), config, device, repeats)
+            measured = _in_files(written(Path(name), work.spec, value), work, backend, repeats)
     else:
-        rows = value if thing == "table_rows" else TABLE_ROWS
-        measured = _in_memory(equal_tables(rows), config, device, repeats, seconds)
+        measured = _in_memory(work, backend, repeats, seconds)
     return {"value": value, **measured}
 
 
-def imported(config: Config, device: Device) -> None:
+def workload(thing: str, value: int) -> Workload:
+    """What trains at a point."""
+    if thing == "rows":
+        return of_preset("laptop")
+    if thing == "table_rows":
+        return replace(of_preset("laptop"), spec=equal_tables(value))
+    *layers, _ = Config.from_preset("laptop").model.bottom_mlp_sizes
+    work = of_preset("laptop", embedding_dim=value, bottom_mlp_sizes=(*layers, value))
+    return replace(work, spec=equal_tables(TABLE_ROWS))
+
+
+def imported(work: Workload, backend: Backend) -> None:
     """Trains a tiny model, so that what the first step imports and compiles is there and does not count."""
     spec = equal_tables(COLUMNS)
-    step = _built(spec, config, device).step()
-    step(step.prepare(RandomDataset(spec).train.read(0, 16)), config.training.lr)
-
-
-def _built(spec: FeatureSpec, config: Config, device: Device) -> Built:
-    return build(Workload(spec=spec, model=config.model, training=config.training), device)
+    step = new_step(replace(work, spec=spec), backend)
+    step(step.prepare(RandomDataset(spec).train.read(0, 16)), work.training.lr)
 
 
 def equal_tables(rows: int) -> FeatureSpec:
@@ -108,13 +113,13 @@ def written(folder: Path, spec: FeatureSpec, rows: int) -> ColumnSplit:
     return ColumnSplit.open(folder, spec, rows)
 
 
-def _in_files(split: ColumnSplit, config: Config, device: Device, repeats: int) -> dict[str, Any]:
+def _in_files(split: ColumnSplit, work: Workload, backend: Backend, repeats: int) -> dict[str, Any]:
     """Of whole passes over the rows."""
     before = settled_memory()
-    step = _built(split.spec, config, device).step()
+    step = new_step(work, backend)
 
     def one_pass() -> None:
-        for batch in read_ahead(split, config.training.batch_size, put=step.prepare, workers=device.readers):
+        for batch in read_ahead(split, work.training.batch_size, put=step.prepare, workers=backend.readers):
             step(batch, FROZEN)
 
     peak = peak_memory(one_pass) - before
@@ -126,38 +131,37 @@ def _in_files(split: ColumnSplit, config: Config, device: Device, repeats: int) 
         else:
             dropped += 1
     rates = rates or [len(split) / seconds]
-    speed = {"samples_per_second": dataclasses.asdict(Spread.of(rates)), "dropped": dropped}
+    speed = {"samples_per_second": asdict(Spread.of(rates)), "dropped": dropped}
     return {**speed, "memory_bytes": peak, **_sizes(step)}
 
 
-def _in_memory(spec: FeatureSpec, config: Config, device: Device, repeats: int, seconds: float) -> dict[str, Any]:
+def _in_memory(work: Workload, backend: Backend, repeats: int, seconds: float) -> dict[str, Any]:
     """Of steps on batches in memory."""
-    split, batch_size = RandomDataset(spec, ids="zipf").train, config.training.batch_size
+    split, batch_size = RandomDataset(work.spec, ids="zipf").train, work.training.batch_size
     batches = list(split.first(MEMORY_STEPS * batch_size).batches(batch_size))
     before = settled_memory()
-    built = _built(spec, config, device)
-    memory = _memory_of_steps(built, batches, before)
+    model = new_model(work, backend)
+    memory = memory_of_steps(new_step(work, backend, model=model), batches, before)
     (speed,) = benchmark_training(
-        built.model,
+        model,
         split,
-        config.training,
-        device,
+        work.training,
+        backend,
         batch_sizes=[batch_size],
-        precisions=[config.training.precision],
+        precisions=[work.training.precision],
         repeats=repeats,
         seconds=seconds,
         tries=TRIES,
     )
-    return {"samples_per_second": dataclasses.asdict(speed.samples_per_second), "dropped": speed.dropped, **memory}
+    return {"samples_per_second": asdict(speed.samples_per_second), "dropped": speed.dropped, **memory}
 
 
-def _memory_of_steps(built: Built, batches: Sequence[Batch], before: int) -> dict[str, int]:
-    """Memory while training on the batches; what the optimizer remembers is gone afterwards."""
-    step = built.step()
+def memory_of_steps(step: TrainingStep, batches: Sequence[Batch], before: int) -> dict[str, int]:
+    """Memory while training on the batches, beyond what there was before the model."""
 
     def steps() -> None:
         for batch in batches:
-            step(step.prepare(batch), built.training.lr)
+            step(step.prepare(batch), FROZEN)
 
     return {"memory_bytes": peak_memory(steps) - before, **_sizes(step)}
 
@@ -187,18 +191,20 @@ def peak_memory(work: Callable[[], object]) -> int:
     return max(peak, own_memory()) * 1024
 
 
-def _sizes(step: TrainStep) -> dict[str, int]:
-    state = step.sparse_optimizer.state.values()
+def _sizes(step: TrainingStep) -> dict[str, int]:
+    """Of the tables, and of what the optimizer remembers of their rows."""
+    optimizer = step.optimizer
     return {
         "table_bytes": step.model.tables.weight.nbytes,
-        "optimizer_bytes": sum(tensor.nbytes for tensor in state),
+        "optimizer_bytes": optimizer.bytes_kept() - optimizer.bytes_kept_of_layers(),
     }
 
 
-def _fits(thing: str, value: int, device: Device) -> bool:
-    """Whether there is memory for a point: tables, and twice as much that Adam remembers."""
-    dim = value if thing == "embedding_dim" else 16
-    needed, free = 13 * dim * (value if thing == "table_rows" else TABLE_ROWS), device.free_memory()
+def _fits(work: Workload, backend: Backend) -> bool:
+    """Whether there is memory for the tables and for what the optimizer remembers."""
+    model = blueprint(work.spec, work.model)
+    needed = model.tables.weight.nbytes + OPTIMIZERS[work.training.optimizer].of(model, work.training).bytes_kept()
+    free = backend.free_memory()
     return free is None or needed < 0.9 * free
 
 
@@ -211,13 +217,13 @@ def main(flags: Sequence[str] | None = None) -> None:
     parser.add_argument("--passes", type=count, default=3, help="timed passes over the rows in files")
     parser.add_argument("--seconds", type=positive, default=0.5, help="length of a segment")
     arguments = parsed(parser, flags)
-    device = device_on(arguments.cores)
+    backend = processor_on(arguments.cores)
     metrics: dict[str, list[dict[str, Any]]] = {}
     print(f"{'':>14} {'':>12} {'rows/s':>10}   {'memory MiB':>10} {'tables':>8} {'optimizer':>10}")
     for thing in THINGS:
         metrics[thing] = []
         for value in getattr(arguments, thing):
-            if not _fits(thing, value, device):
+            if not _fits(workload(thing, value), backend):
                 print(f"{thing:>14} {value:>12,} does not fit into the free memory and is left out")
                 continue
             repeats = arguments.passes if thing == "rows" else arguments.repeats

@@ -56,8 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
     from bench.on_gpu.card import Card, StandIn
     from bench.on_gpu.report import Report
 
+    from dlrm_lib.config import Config
     from dlrm_lib.errors import InputError
+    from dlrm_lib.process import prepare
 
+    prepare(Config().override(device="cuda"))
     try:
         if arguments.record:
             writable("--record", arguments.record, folder=True)

@@ -18,15 +18,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.build import build
-from bench.command_line import command, count, device_on, ended, keep, parsed, positive, say_what_bf16_runs_on
+from bench.build import new_model
+from bench.command_line import command, count, ended, keep, parsed, positive, processor_on, say_what_bf16_runs_on
 from bench.workload import MOST_ROWS, Workload, models
 
+from dlrm_lib.backends.backend import Backend
+from dlrm_lib.backends.inference import Inference
 from dlrm_lib.benchmark import Latency, Spread, benchmark_inference, endless_batches
 from dlrm_lib.clean_timing import watched
 from dlrm_lib.dataset import RandomDataset, Split
-from dlrm_lib.devices import Device
-from dlrm_lib.model import DLRM
 
 MODELS, PRECISIONS = ("laptop", "kaggle", "nvidia"), ("fp32", "bf16", "fp16")
 BATCH_SIZES = tuple(4**power for power in range(8))
@@ -36,7 +36,7 @@ TRIES = 3
 
 def measure(
     workload: Workload,
-    device: Device,
+    backend: Backend,
     *,
     batch_sizes: Sequence[int],
     precisions: Sequence[str],
@@ -44,25 +44,23 @@ def measure(
     seconds: float,
 ) -> list[dict[str, Any]]:
     """Latencies of a model in the record's form, printed as a table."""
-    model = build(workload, device).for_inference()
+    model, execution = new_model(workload, backend), workload.training.execution
+    asked = {precision: backend.inference(model, precision, execution) for precision in precisions}
     split = RandomDataset(workload.spec, ids="zipf").test
     kinds = [(precision, size) for precision in precisions for size in batch_sizes]
     found: dict[tuple[str, int], list[tuple[Latency, bool]]] = {kind: [] for kind in kinds}
     for _ in range(repeats):
         for precision, size in kinds:
-            found[precision, size].append(_latency(model, split, device, precision, size, seconds))
+            found[precision, size].append(_latency(asked[precision], split, size, seconds))
     print(f"{'precision':>10} {'batch':>8} {'p50 ms':>10} {'p95 ms':>10} {'p99 ms':>10} {'rows/s':>12}")
     return [_point(precision, size, measured) for (precision, size), measured in found.items()]
 
 
-def _latency(
-    model: DLRM, split: Split, device: Device, precision: str, size: int, seconds: float
-) -> tuple[Latency, bool]:
+def _latency(inference: Inference, split: Split, size: int, seconds: float) -> tuple[Latency, bool]:
     """About so many seconds of it, and whether nothing else had our cores: the first clean try, or the last one."""
 
     def latency(steps: int) -> Latency:
-        batches = endless_batches(split, size)
-        return benchmark_inference(model, batches, steps=steps, warmup=WARMUP, device=device, precision=precision)
+        return benchmark_inference(inference, endless_batches(split, size), steps=steps, warmup=WARMUP)
 
     steps = min(max(round(seconds / latency(3).p50), FEWEST), MOST)
     for _ in range(TRIES):
@@ -98,7 +96,7 @@ def main(flags: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=count, default=3)
     parser.add_argument("--seconds", type=positive, default=1.5, help="length of a measurement")
     arguments = parsed(parser, flags)
-    device = device_on(arguments.cores)
+    backend = processor_on(arguments.cores)
     say_what_bf16_runs_on()
     wanted = {name: models(arguments.most_rows)[name] for name in arguments.models}
     metrics = {}
@@ -106,7 +104,7 @@ def main(flags: Sequence[str] | None = None) -> None:
         print(f"\n{name}: {sum(workload.spec.cardinalities):,} rows of tables")
         metrics[name] = measure(
             workload,
-            device,
+            backend,
             batch_sizes=arguments.batch_sizes,
             precisions=arguments.precisions,
             repeats=arguments.repeats,

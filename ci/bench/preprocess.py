@@ -112,7 +112,7 @@ def run(command: Sequence[str]) -> None:
 def rows_in_input_order(contestant: str, output: Path) -> Iterator[np.ndarray]:
     """From a contestant's result: labels [rows], numbers [rows, 13], then the ids of each column [rows]."""
     if contestant == "ours":
-        from dlrm_lib.preprocess.shuffle import splitmix64
+        from dlrm_lib.splitmix64 import splitmix64
 
         dataset = EncodedDataset(output)
         train, *rest = (

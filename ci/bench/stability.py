@@ -20,7 +20,7 @@ import json
 import multiprocessing
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -29,19 +29,18 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.build import build, processor
-from bench.command_line import WORK_DIR, command, count, device_on, ended, keep, parsed, writable
-from bench.workload import Workload
+from bench.build import processor
+from bench.command_line import WORK_DIR, command, count, ended, keep, parsed, processor_on, writable
 
+from dlrm_lib.backends.inference import Inference
 from dlrm_lib.config import PRESETS, Config, as_dict, digest
 from dlrm_lib.dataset import Dataset, EncodedDataset, Split
-from dlrm_lib.devices import Device
 from dlrm_lib.errors import InputError
 from dlrm_lib.files import write_text
 from dlrm_lib.metrics.equivalence import AUC_BOUND, distance, equivalence
-from dlrm_lib.model import DLRM
+from dlrm_lib.process import prepare
 from dlrm_lib.records import versions
-from dlrm_lib.training import Evaluation, Progress, evaluate, fit, steps_in_all
+from dlrm_lib.training import Evaluation, Training, build, evaluate, fit
 from dlrm_lib.workspace import Workspace
 
 SEEDS = range(1, 17)
@@ -60,13 +59,16 @@ def configurations(config: Config, seeds: Sequence[int], precisions: Sequence[st
 
 def one_run(config: Config, folder: Path) -> dict[str, Any]:
     """Trains one model in one thread and judges it in fp32: an entry of the record's ``runs``."""
+    config = config.override(device="cpu")
+    prepare(config)
     torch.set_num_threads(1)
-    dataset, device = EncodedDataset(folder), processor()
-    workload = Workload(spec=dataset.spec, model=config.model, training=config.training)
-    model = build(workload, device, seed=config.training.seed).model
+    dataset = EncodedDataset(folder)
+    training = unjudged(config, dataset)
+    model = training.model
+    inference = training.backend.inference(model, "fp32", training.settings.execution)
     curve, best, best_weights = [], None, {}
-    for progress in told(model, dataset, config, device):
-        validation = _judged(model, dataset.validation, device, progress.step)
+    for progress in fit(training):
+        validation = _judged(inference, dataset.validation, progress.step)
         curve.append(
             {
                 "step": progress.step,
@@ -77,12 +79,12 @@ def one_run(config: Config, folder: Path) -> dict[str, Any]:
         )
         if best is None or validation.auc > best.auc:
             best, best_weights = validation, copy.deepcopy(model.state_dict())
-    last = _judged(model, dataset.test, device, progress.step)
+    last = _judged(inference, dataset.test, progress.step)
     model.load_state_dict(best_weights)
-    of_best = _judged(model, dataset.test, device, best.step)
+    of_best = _judged(inference, dataset.test, best.step)
     return {
-        "precision": device.precision(config.training.precision),
-        "seed": config.training.seed,
+        "precision": training.settings.precision,
+        "seed": training.settings.seed,
         "curve": curve,
         "best_step": best.step,
         "skipped_steps": progress.skipped,
@@ -91,19 +93,20 @@ def one_run(config: Config, folder: Path) -> dict[str, Any]:
     }
 
 
-def told(model: DLRM, dataset: Dataset, config: Config, device: Device) -> Iterator[Progress]:
-    """Trains, and yields some ten times, at the end for the last time, when the model is to be judged."""
-    steps = steps_in_all(dataset.train, config.training)
-    every = max(1, -(-steps // EVALUATIONS))
-    # ``fit`` judges in the precision of the training; without validation rows it judges nothing.
-    unjudged = copy.copy(dataset)
-    unjudged.validation = dataset.validation.first(0)
-    training = dataclasses.replace(config.training, print_freq=every, test_freq=steps)
-    yield from fit(model, unjudged, training, device)
+def unjudged(config: Config, dataset: Dataset) -> Training:
+    """A training that yields some ten times, at the end for the last time, when the model is to be judged.
+
+    ``fit`` judges in the precision of the training; without validation rows it judges nothing.
+    """
+    rows = len(dataset.train)
+    steps = config.for_rows(rows).training.steps(rows)
+    dataset = copy.copy(dataset)
+    dataset.validation = dataset.validation.first(0)
+    return build(config.override(print_freq=max(1, -(-steps // EVALUATIONS)), test_freq=steps), dataset)
 
 
-def _judged(model: DLRM, split: Split, device: Device, step: int) -> Evaluation:
-    return evaluate(model, split, batch_size=32_768, device=device, step=step, precision="fp32")
+def _judged(inference: Inference, split: Split, step: int) -> Evaluation:
+    return evaluate(inference, split, batch_size=32_768, step=step)
 
 
 def measure(
@@ -119,7 +122,7 @@ def measure(
         if not 0 < dataset.manifest.clicks[split.name] < len(split):
             raise InputError(f"{split.folder} has no clicks, or nothing else: no AUC can be computed of it.")
     for precision in precisions:
-        processor().precision(precision)
+        processor().resolved_precision(precision)
     facts = [dataclasses.asdict(dataset.manifest), versions()]
     wanted = {digest([as_dict(one), *facts]): one for one in configurations(config, seeds, precisions)}
     finished = _kept(kept)
@@ -177,9 +180,9 @@ def compared_with_fp32(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     others = [precision for precision in dict.fromkeys(run["precision"] for run in runs) if precision != "fp32"]
     found = {}
     for precision in others if len(fp32) > 1 else ():
-        areas = [value for _, value in _by_seed(runs, precision, "last", "auc")]
-        spread = {"sd_ratio": statistics.stdev(areas) / statistics.stdev(fp32), "ks_distance": distance(areas, fp32)}
-        found[precision] = {**equivalence(areas, fp32, bound=AUC_BOUND)._asdict(), **spread}
+        aucs = [value for _, value in _by_seed(runs, precision, "last", "auc")]
+        spread = {"sd_ratio": statistics.stdev(aucs) / statistics.stdev(fp32), "ks_distance": distance(aucs, fp32)}
+        found[precision] = {**equivalence(aucs, fp32, bound=AUC_BOUND)._asdict(), **spread}
     return found
 
 
@@ -214,7 +217,7 @@ def main(flags: Sequence[str] | None = None) -> None:
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     arguments = parsed(parser, flags)
     writable("--work_dir", arguments.work_dir, folder=True)
-    device_on(arguments.cores)
+    processor_on(arguments.cores)
     config = Config.from_preset(arguments.preset)
     dataset = Workspace(arguments.work_dir, config).encoded()
     kept = arguments.record.with_suffix(".unfinished")

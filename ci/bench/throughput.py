@@ -19,14 +19,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.build import build
-from bench.command_line import command, count, device_on, ended, keep, parsed, positive, say_what_bf16_runs_on
+from bench.build import new_model
+from bench.command_line import command, count, ended, keep, parsed, positive, processor_on, say_what_bf16_runs_on
 from bench.workload import MOST_ROWS, Workload, models
 
+from dlrm_lib.backends.backend import Backend
 from dlrm_lib.benchmark import WARMUP_STEPS, benchmark_training
 from dlrm_lib.clean_timing import TRIES
 from dlrm_lib.dataset import RandomDataset
-from dlrm_lib.devices import Device
 
 BATCH_SIZES = tuple(128 * 4**power for power in range(5))
 # fp16 products are no faster than fp32 ones on a CPU: one model is enough to show it.
@@ -35,7 +35,7 @@ PRECISIONS = {"laptop": ("fp32", "bf16", "fp16"), "kaggle": ("fp32", "bf16"), "n
 
 def measure(
     workload: Workload,
-    device: Device,
+    backend: Backend,
     *,
     batch_sizes: Sequence[int],
     precisions: Sequence[str],
@@ -44,10 +44,10 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Speeds of a model in the record's form, printed as a table."""
     speeds = benchmark_training(
-        build(workload, device).model,
+        new_model(workload, backend),
         RandomDataset(workload.spec, ids="zipf").train,
         workload.training,
-        device,
+        backend,
         batch_sizes=batch_sizes,
         precisions=precisions,
         repeats=repeats,
@@ -74,7 +74,7 @@ def main(flags: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=count, default=5)
     parser.add_argument("--seconds", type=positive, default=0.5, help="length of a segment")
     arguments = parsed(parser, flags)
-    device = device_on(arguments.cores)
+    backend = processor_on(arguments.cores)
     say_what_bf16_runs_on()
     wanted = {name: models(arguments.most_rows)[name] for name in arguments.models}
     metrics = {}
@@ -82,7 +82,7 @@ def main(flags: Sequence[str] | None = None) -> None:
         print(f"\n{name}: {workload.training.optimizer}, {sum(workload.spec.cardinalities):,} rows of tables")
         metrics[name] = measure(
             workload,
-            device,
+            backend,
             batch_sizes=arguments.batch_sizes,
             precisions=PRECISIONS[name],
             repeats=arguments.repeats,

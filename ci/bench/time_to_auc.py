@@ -29,33 +29,32 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.build import build
 from bench.command_line import (
     WORK_DIR,
     command,
     count,
-    device_on,
     ended,
     keep,
     parsed,
+    processor_on,
     say_what_bf16_runs_on,
     share,
     writable,
 )
 from bench.train_peers import Plain, columns_of
-from bench.workload import SGD, Workload
+from bench.workload import SGD
 
+from dlrm_lib.backends.backend import Backend
 from dlrm_lib.benchmark import Spread
 from dlrm_lib.clean_timing import watched
 from dlrm_lib.config import PRESETS, Config, TrainingConfig, as_dict
 from dlrm_lib.dataset import Batch, Dataset
 from dlrm_lib.dataset.order import ShuffledBatches
-from dlrm_lib.devices import Device
 from dlrm_lib.metrics import auc
-from dlrm_lib.model import DLRM
-from dlrm_lib.training import Progress, fit
+from dlrm_lib.model.layers import Standardise
+from dlrm_lib.optim import learning_rate
+from dlrm_lib.training import Progress, build, fit
 from dlrm_lib.training.loop import MEASURED_ROWS
-from dlrm_lib.training.schedule import learning_rate
 from dlrm_lib.workspace import Workspace
 
 TARGET, EVERY = 0.78, 50
@@ -97,22 +96,21 @@ class Outcome(NamedTuple):
     clean: bool = True
 
 
-def ours(dataset: Dataset, config: Config, device: Device, every: int) -> Iterator[Moment]:
+def ours(dataset: Dataset, config: Config, backend: Backend, every: int) -> Iterator[Moment]:
     """The library's training; its evaluations are in the precision of the training."""
-    model = _model(dataset, config, device)
-    training = dataclasses.replace(config.training, print_freq=every, test_freq=every)
     seconds, step = 0.0, 0
-    for event in fit(model, dataset, training, device):
+    for event in fit(build(config.override(print_freq=every, test_freq=every), dataset, backend=backend)):
         if isinstance(event, Progress):
             seconds, step = seconds + event.step_time * (event.step - step), event.step
         else:
             yield Moment(event.step, seconds, event.auc)
 
 
-def plain(dataset: Dataset, config: Config, device: Device, every: int) -> Iterator[Moment]:
+def plain(dataset: Dataset, config: Config, backend: Backend, every: int) -> Iterator[Moment]:
     """The ordinary PyTorch program's, with the schedule of ``config``; it ends early if it diverges."""
-    training, model = config.training, _model(dataset, config, device)
-    if config.model.standardise:
+    built = build(config, dataset, backend=backend)
+    training, model = built.settings, built.model
+    if isinstance(model.standardise, Standardise):
         model.standardise.measure(dataset.train.read(0, MEASURED_ROWS).numerical)
     network = Plain(model, config.model, sparse=True)
     optimizers = _torch_optimizers(network, training)
@@ -127,7 +125,6 @@ def plain(dataset: Dataset, config: Config, device: Device, every: int) -> Itera
         return auc(dataset.validation.label, scores.numpy()) if scores.isfinite().all() else None
 
     step, seconds, began = 0, 0.0, time.perf_counter()
-    steps = training.epochs * dataset.train.steps(training.batch_size)
     for epoch in range(training.epochs):
         for batch in dataset.train.batches(training.batch_size, ShuffledBatches(training.seed, epoch)):
             loss = functional.binary_cross_entropy_with_logits(logits(batch), batch.label)
@@ -137,18 +134,13 @@ def plain(dataset: Dataset, config: Config, device: Device, every: int) -> Itera
                 optimizer.param_groups[0]["lr"] = learning_rate(step, training)
                 optimizer.step()
             step += 1
-            if step % every == 0 or step == steps:
+            if step % every == 0 or step == built.steps:
                 seconds += time.perf_counter() - began
-                area = validation_auc()
-                if area is None:
+                found = validation_auc()
+                if found is None:
                     return
-                yield Moment(step, seconds, area)
+                yield Moment(step, seconds, found)
                 began = time.perf_counter()
-
-
-def _model(dataset: Dataset, config: Config, device: Device) -> DLRM:
-    workload = Workload(spec=dataset.spec, model=config.model, training=config.training)
-    return build(workload, device, seed=config.training.seed).model
 
 
 def _torch_optimizers(network: Plain, training: TrainingConfig) -> list[torch.optim.Optimizer]:
@@ -180,12 +172,12 @@ def contestants(config: Config) -> dict[str, tuple[Callable[..., Iterator[Moment
 
 
 def measure(
-    dataset: Dataset, config: Config, device: Device, *, target: float, every: int, seeds: Sequence[int]
+    dataset: Dataset, config: Config, backend: Backend, *, target: float, every: int, seeds: Sequence[int]
 ) -> dict[str, Any]:
     """The record's metrics, printed as a table."""
     named = contestants(config)
     for trains, one in named.values():  # compiles, and brings the rows into memory
-        next(trains(dataset, one, device, 2))
+        next(trains(dataset, one, backend, 2))
     found: dict[str, list[Outcome]] = {name: [] for name in named}
     for number, seed in enumerate(seeds):
         first = number % len(named)
@@ -193,7 +185,7 @@ def measure(
             trains, one = named[name]
             one = one.override(seed=seed)
             for _ in range(TRIES):
-                result, _, clean = watched(lambda: outcome(trains(dataset, one, device, every), target))  # noqa: B023
+                result, _, clean = watched(lambda: outcome(trains(dataset, one, backend, every), target))  # noqa: B023
                 if clean:
                     break
             found[name].append(result._replace(clean=clean))
@@ -235,10 +227,10 @@ def main(flags: Sequence[str] | None = None) -> None:
     config = Config.from_preset(arguments.preset)
     workspace = Workspace(arguments.work_dir, config)
     dataset, ceiling = workspace.encoded(), workspace.ceiling()
-    device = device_on(arguments.cores)
+    backend = processor_on(arguments.cores)
     say_what_bf16_runs_on()
     seeds = list(itertools.islice(itertools.count(1), arguments.repeats))
-    metrics = measure(dataset, config, device, target=arguments.target, every=arguments.every, seeds=seeds)
+    metrics = measure(dataset, config, backend, target=arguments.target, every=arguments.every, seeds=seeds)
     settings = {
         "repeats": arguments.repeats,
         "seeds": seeds,

@@ -45,7 +45,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.build import build, processor
+from bench.build import new_model, new_step, processor
 from bench.command_line import (
     command,
     count,
@@ -90,7 +90,7 @@ def ours(workload: Workload, batches: Sequence[Batch], *, seed: int = 0) -> Cont
     Raises:
         InputError: this CPU lacks the precision.
     """
-    step = build(workload, processor(), seed=seed).step()
+    step = new_step(workload, processor(), seed=seed)
     return lambda number: step(batches[number % len(batches)], workload.training.lr)
 
 
@@ -101,7 +101,7 @@ def contestants(
 
     def peer(train: Callable[..., Contestant], **how: bool) -> Callable[[], Contestant]:
         of = workload.model, workload.training, batches
-        return lambda: train(build(workload, processor()).model, *of, **how)
+        return lambda: train(new_model(workload, processor()), *of, **how)
 
     builders = {"plain": peer(plain)}
     if workload.model.num_indices_per_lookup == 1:
@@ -176,7 +176,7 @@ def start_up(repeats: int, threads: int) -> dict[str, Any]:
     )
     result: dict[str, Any] = {"import_beyond_torch_s": statistics.median(_fresh(code) for _ in range(3 * repeats))}
     code = (
-        f"import json, torch; torch.set_num_threads({threads}); "
+        f"import json; from bench.command_line import keep_to; keep_to({threads}); "
         "from bench.train_cpu import first_step; print(json.dumps(first_step()))"
     )
     runs: dict[str, list[tuple[float, ...]]] = {"empty": [], "filled": []}

@@ -68,12 +68,10 @@ class Plain(nn.Module):
         self.inputs = Inputs(model)
         self.bottom = mlp(linears(model.bottom)) if model.bottom else None
         self.dot, self.linear = config.interaction_op == "dot", config.linear
-        dim, numbers = config.embedding_dim, model.spec.numerical if config.embed_numbers else 0
-        vectors = len(self.tables) + numbers + (self.bottom is not None)
+        vectors = model.interaction.vectors
         pairs = torch.tril_indices(vectors, vectors, offset=0 if config.self_interaction else -1)
         self.register_buffer("pairs", pairs)
-        width = (self.bottom is not None) * dim + pairs.shape[1] if self.dot else vectors * dim
-        self.top = mlp(unpadded(linears(model.top), width))[:-1]
+        self.top = mlp(unpadded_top(model))[:-1]
 
     def forward(self, numerical: torch.Tensor, columns: Sequence[torch.Tensor]) -> torch.Tensor:
         """float32 [B, N] and per column int64 [B] or bags [B, L] → logits [B]."""
@@ -141,7 +139,7 @@ def torchrec(model: DLRM, config: ModelConfig, training: TrainingConfig, batches
     fused = {"sgd": EmbOptimType.EXACT_SGD, "adagrad": EmbOptimType.EXACT_ADAGRAD}
     if training.optimizer not in fused:
         raise InputError("FBGEMM's tables have no such optimizer on a CPU.", found=training.optimizer)
-    inputs, numbers = Inputs(model), model.spec.numerical if config.embed_numbers else 0
+    inputs, vectors = Inputs(model), model.interaction.vectors
     columns, dim, rows = len(model.spec.cardinalities), config.embedding_dim, len(batches[0].label)
     tables = SplitTableBatchedEmbeddingBagsCodegen(
         [(len(table), dim, EmbeddingLocation.HOST, ComputeDevice.CPU) for table in tables_of(model)],
@@ -152,15 +150,15 @@ def torchrec(model: DLRM, config: ModelConfig, training: TrainingConfig, batches
     for own, table in zip(tables.split_embedding_weights(), tables_of(model), strict=True):
         own.copy_(table)
     bottom = DenseArch(linears(model.bottom)[0].in_features, list(config.bottom_mlp_sizes))
-    interaction = InteractionArch(columns + numbers)
+    interaction = InteractionArch(vectors - 1)
     dot = config.interaction_op == "dot"
-    order = torch.arange((columns + numbers + 1) * dim)
+    order = torch.arange(vectors * dim)
     if dot:
         # TorchRec takes the pairs from the upper triangle: (a, b) stands at b·(b − 1)/2 + a of the lower one.
         a, b = interaction.triu_indices
         order = torch.cat([torch.arange(dim), dim + b * (b - 1) // 2 + a])
     top = OverArch(len(order), list(config.top_mlp_sizes))
-    given = [*linears(model.bottom), *unpadded(linears(model.top), len(order))]
+    given = [*linears(model.bottom), *unpadded_top(model)]
     for own, linear in zip([*linears(bottom), *linears(top)], given, strict=True):
         own.load_state_dict(linear.state_dict())
     with torch.no_grad():
@@ -173,15 +171,15 @@ def torchrec(model: DLRM, config: ModelConfig, training: TrainingConfig, batches
 
     def step(number: int) -> torch.Tensor:
         batch = batches[number % len(batches)]
-        vectors = tables(ids[number % len(batches)], offsets).view(rows, columns, dim)
+        embedded = tables(ids[number % len(batches)], offsets).view(rows, columns, dim)
         into_bottom, of_numbers = inputs(batch.numerical)
         if of_numbers:
-            vectors = torch.cat([vectors, torch.stack(of_numbers, 1)], 1)
+            embedded = torch.cat([embedded, torch.stack(of_numbers, 1)], 1)
         numerical = bottom(into_bottom)
-        features = interaction(numerical, vectors) if dot else torch.cat([numerical, vectors.flatten(1)], dim=1)
+        features = interaction(numerical, embedded) if dot else torch.cat([numerical, embedded.flatten(1)], dim=1)
         logits = top(features).squeeze(1)
         if config.linear:
-            logits = logits + alone(vectors.unbind(1))
+            logits = logits + alone(embedded.unbind(1))
         loss = functional.binary_cross_entropy_with_logits(logits, batch.label)
         optimizer.zero_grad()
         loss.backward()
@@ -203,9 +201,10 @@ def columns_of(model: DLRM, batch: Batch) -> list[torch.Tensor]:
     return [(ids % len(table)).contiguous() for ids, table in zip(columns, tables_of(model), strict=True)]
 
 
-def unpadded(layers: Sequence[nn.Linear], width: int) -> list[nn.Linear]:
-    """The layers, the first of them without what only pads its input: the library's interaction may be wider."""
-    first, *others = layers
+def unpadded_top(model: DLRM) -> list[nn.Linear]:
+    """The top MLP's layers, the first of them without what only pads its input."""
+    first, *others = linears(model.top)
+    width = model.interaction.width - model.interaction.padding
     narrow = nn.Linear(width, first.out_features, device=first.weight.device)
     with torch.no_grad():
         narrow.weight.copy_(first.weight[:, :width])

@@ -123,10 +123,10 @@ def _seeds(sources: Sources) -> Iterator[str]:
     found = record.metrics["equivalence"]
     rows = []
     for system, precisions in sources.seeds().items():
-        for precision, areas in precisions.items():
-            mean, deviation = statistics.fmean(areas), statistics.stdev(areas)
-            ends = f"{min(areas):.5f} to {max(areas):.5f}"
-            rows.append((system, precision, len(areas), f"{mean:.5f}", f"{deviation:.5f}", ends))
+        for precision, aucs in precisions.items():
+            mean, deviation = statistics.fmean(aucs), statistics.stdev(aucs)
+            ends = f"{min(aucs):.5f} to {max(aucs):.5f}"
+            rows.append((system, precision, len(aucs), f"{mean:.5f}", f"{deviation:.5f}", ends))
     yield from _table("test AUC|precision|seeds:|mean:|deviation:|range:", rows)
     for precision, of in found.items():
         verdict = "equivalent" if of["equivalent"] else "not shown to be equivalent"
@@ -180,7 +180,7 @@ def _throughput(sources: Sources) -> Iterator[str]:
             ends = f"{spread['low']:,.0f} to {spread['high']:,.0f}"
             rows.append((model, precision, f"{best['batch_size']:,}", f"**{spread['median']:,.0f}**", ends))
     yield from _table("training|precision|fastest batch:|samples/s:|range:", rows)
-    slow = "" if record.config["processor"]["amx_bf16"] else " This processor has no unit for products of bf16 (AMX)."
+    slow = "" if record.config["processor"]["amx_bf16"] else " This processor has no AMX for products of bf16."
     yield f"Reading and warm-up are left out.{slow}"
     yield from _origin(record)
 

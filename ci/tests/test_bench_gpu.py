@@ -7,6 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.metrics import auc
 from dlrm_lib.metrics.equivalence import paired
-from dlrm_lib.model.cost import training_cost
+from dlrm_lib.model import blueprint, training_cost
 
 CEILINGS = {"copy": 3e12, "fp32": 5e13, "tf32": 4e14, "bf16": 8e14, "fp16": 8e14}
 
@@ -79,18 +80,19 @@ def test_the_state_of_a_card_is_read_from_nvidia_smi(monkeypatch, tmp_path):
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     card = Card.__new__(Card)
-    card.device = StandIn().device
+    card.backend = StandIn().backend
     state = card.state()
     assert (state["name"], state["memory.total"], state["clocks.max.sm"]) == ("NVIDIA H100 80GB HBM3", 81559, 1980)
     assert (state["power.draw"], state["temperature.gpu"]) == (71.25, "[N/A]")
 
 
-def test_kernels_move_what_a_loop_over_a_batch_counts():
-    spec, model = TINY.spec, TINY.model
+@pytest.mark.parametrize("embed_numbers", [False, True])
+def test_kernels_move_what_a_loop_over_a_batch_counts(embed_numbers):
+    spec, model = TINY.spec, replace(TINY.model, embed_numbers=embed_numbers)
     rows = 6
     batch = draw(spec, rows)
     size, dim, columns = 2, model.embedding_dim, len(spec.cardinalities)
-    vectors = columns + 1
+    vectors = columns + 1 + spec.numerical * embed_numbers
     width = dim + vectors * (vectors - 1) // 2 + 1
     read = {name: 0 for name in ("lookup", "interaction forward", "interaction backward", "embedding update")}
     flops = dict(read)
@@ -108,20 +110,17 @@ def test_kernels_move_what_a_loop_over_a_batch_counts():
         flops["interaction backward"] += 2 * vectors * vectors * dim
     distinct = unique_share(spec, batch)
     assert distinct == len(met) / batch.categorical.numel()
-    costs = roofline.kernel_costs(spec, model, distinct=distinct, number_bytes=size)
+    costs = roofline.kernel_costs(blueprint(spec, model), distinct=distinct, number_bytes=size)
     assert {name: cost.bytes * rows for name, cost in costs.items()} == pytest.approx(read)
     assert {name: cost.flops * rows for name, cost in costs.items()} == pytest.approx(flops)
 
 
 def test_the_ceiling_is_the_sum_of_what_bounds_each_part():
+    model = blueprint(TERABYTE.spec, TERABYTE.model)
     for precision in ("fp16", "fp32"):
-        parts = training_cost(
-            TERABYTE.spec, TERABYTE.model, distinct=0.15, number_bytes=2 if precision == "fp16" else 4
-        )
+        parts = training_cost(model, distinct=0.15, number_bytes=2 if precision == "fp16" else 4)
         seconds = sum(max(part.flops / CEILINGS[precision], part.bytes / 3e12) for part in parts.values())
-        found = roofline.step_ceiling(
-            TERABYTE.spec, TERABYTE.model, distinct=0.15, precision=precision, ceilings=CEILINGS
-        )
+        found = roofline.step_ceiling(model, distinct=0.15, precision=precision, ceilings=CEILINGS)
         assert found == pytest.approx(1 / seconds)
     assert 1e6 < found < 1e7  # fp32 is bound by arithmetic: 14.6 MFLOP at 50 TFLOP/s
 

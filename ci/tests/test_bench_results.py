@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from bench import command_line, cost, stability, time_to_auc
-from bench.build import build, processor
-from bench.workload import SGD, Workload
+from bench.build import new_step, processor
+from bench.workload import SGD
 from encoded import random_dataset
 from scipy import stats
 
@@ -18,6 +18,7 @@ from dlrm_lib.config import Config
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.metrics.equivalence import distance, equivalence, t_critical, t_tail
+from dlrm_lib.training import build, evaluate, fit
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +51,11 @@ def test_memory_of_work_is_seen_although_it_is_given_back():
 
 def test_memory_counts_what_the_optimizer_will_have_written():
     """One small batch touches next to nothing of what Adam remembers, which nevertheless is there."""
-    config, device, spec = Config.from_preset("laptop", {"batch_size": 4}), processor(), cost.equal_tables(1_000_000)
-    cost.imported(config, device)
-    batches = [cost.RandomDataset(spec).train.read(0, 4)]
+    workload, backend = cost.workload("table_rows", 1_000_000).trained_with(batch_size=4), processor()
+    cost.imported(workload, backend)
+    batches = [cost.RandomDataset(workload.spec).train.read(0, 4)]
     before = cost.settled_memory()
-    workload = Workload(spec=spec, model=config.model, training=config.training)
-    found = cost._memory_of_steps(build(workload, device), batches, before)
+    found = cost.memory_of_steps(new_step(workload, backend), batches, before)
     everything = found["table_bytes"] + found["optimizer_bytes"]
     assert everything <= found["memory_bytes"] < 1.2 * everything
 
@@ -98,17 +98,17 @@ def test_stability(whole):
         assert run["best_step"] == best["step"]
         assert 0.5 < run["test_last"]["auc"] < 1
         assert (run["test_best"] == run["test_last"]) == (run["best_step"] == 40)
-    areas = [run["test_last"]["auc"] for run in metrics["runs"]]
-    assert len(set(areas)) == 4
+    aucs = [run["test_last"]["auc"] for run in metrics["runs"]]
+    assert len(set(aucs)) == 4
     assert metrics["summary"]["fp16"]["test_last_auc"] == {
-        "mean": pytest.approx((areas[1] + areas[3]) / 2),
-        "sd": pytest.approx(abs(areas[1] - areas[3]) / 2**0.5),
-        "low": min(areas[1], areas[3]),
-        "high": max(areas[1], areas[3]),
+        "mean": pytest.approx((aucs[1] + aucs[3]) / 2),
+        "sd": pytest.approx(abs(aucs[1] - aucs[3]) / 2**0.5),
+        "low": min(aucs[1], aucs[3]),
+        "high": max(aucs[1], aucs[3]),
         "seeds": 2,
     }
     found = metrics["equivalence"]["fp16"]
-    assert found["difference"] == pytest.approx((areas[1] - areas[0] + areas[3] - areas[2]) / 2)
+    assert found["difference"] == pytest.approx((aucs[1] - aucs[0] + aucs[3] - aucs[2]) / 2)
     assert (found["bound"], set(metrics["equivalence"])) == (0.001, {"fp16"})
     assert "fp16 less fp32: " in stability.report(metrics)
 
@@ -139,14 +139,14 @@ def test_one_training_is_judged_in_fp32_whatever_it_trains_in(folder):
     threads = torch.get_num_threads()
     run = stability.one_run(config, folder)
     torch.set_num_threads(threads)
-    dataset, device = EncodedDataset(folder), processor()
-    workload = Workload(spec=dataset.spec, model=config.model, training=config.training)
-    model = build(workload, device, seed=3).model
     torch.set_num_threads(1)
-    last = [*stability.fit(model, dataset, config.training, device)][-1]
+    training = build(config, EncodedDataset(folder), backend=processor())
+    last = [*fit(training)][-1]
     scores = {
-        p: stability.evaluate(model, dataset.validation, batch_size=500, device=device, step=40, precision=p)
-        for p in ("fp32", "bf16")
+        precision: evaluate(
+            training.backend.inference(training.model, precision), training.dataset.validation, batch_size=500
+        )
+        for precision in ("fp32", "bf16")
     }
     assert last.log_loss == pytest.approx(scores["bf16"].log_loss, abs=1e-9)
     assert run["curve"][-1]["validation_log_loss"] == pytest.approx(scores["fp32"].log_loss, abs=1e-9)
@@ -168,13 +168,13 @@ def test_the_plain_program_trains_the_same_model(folder, how):
     """With the same rule of update the AUCs after each few steps are those of the ordinary program."""
     more = {"batch_size": 100, "epochs": 2, "flag_missing": True, "shuffle_batch_order": True, "precision": "fp32"}
     config = Config.from_preset("smoke", {**how, **more})
-    dataset, device = EncodedDataset(folder), processor()
+    dataset, backend = EncodedDataset(folder), processor()
     own, peer = (
-        [(moment.step, moment.auc) for moment in trains(dataset, config, device, 16)]
+        [(moment.step, moment.auc) for moment in trains(dataset, config, backend, 16)]
         for trains in (time_to_auc.ours, time_to_auc.plain)
     )
     assert [step for step, _ in own] == [16, 32, 48, 64, 80]
-    assert peer == [(step, pytest.approx(area, abs=1e-4)) for step, area in own]
+    assert peer == [(step, pytest.approx(auc, abs=1e-4)) for step, auc in own]
     assert own[-1][1] > 0.6
 
 

@@ -1,4 +1,4 @@
-"""Every bench runs its smallest form through its command line, and figures and section accept what it writes."""
+"""Every bench runs its smallest form through its command line, and figures and pages accept what it writes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import importlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from bench import command_line, cost, inference, preprocess, stability, time_to_auc
@@ -65,7 +68,7 @@ SMALLEST = {
     ),
 }
 # Benches whose smallest form has tests of its own.
-ELSEWHERE = {"gpu", "same_bits"}
+ELSEWHERE = {"gpu", "same_bits", "same_speed"}
 
 
 class Records:
@@ -168,22 +171,24 @@ def test_a_record_is_written_in_the_usual_form(name, records):
     assert not [path for path in records.folder.iterdir() if path.suffix != ".json"]
 
 
-def test_figures_and_section_accept_the_records(records, checkout, tmp_path):
+def test_figures_and_pages_accept_the_records(records, checkout, tmp_path):
     """All that is drawn from a bench's record is drawn from its smallest form's as well."""
     shutil.copytree(checkout / "data", tmp_path / "data", ignore=shutil.ignore_patterns("bench*"))
     shutil.copytree(checkout / "figures" / "records", tmp_path / "figures" / "records")
     for name in SMALLEST:
         shutil.copy(records.path(name), tmp_path / "figures" / "records")
-    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
+    (tmp_path / "docs").mkdir()
+    for page in ("README.md", "docs/results.md"):
+        (tmp_path / page).write_text(f"{BEGIN}\n{END}\n")
     assert figures([], root=tmp_path) == 0
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "docs" / "results.md").read_text()
     assert "to a validation AUC of 0.6" in text
     assert "0.003 million rows" in text
 
 
 def test_nothing_is_built_but_in_one_place(checkout):
-    """Device, first weights, model and step: a change of how they are made changes ``build.py`` alone."""
-    forbidden = {"pick", "DLRM", "use_kernels", "train_step", "TrainStep", "FusedStep", "CoalescedStep", "manual_seed"}
+    """Backend, first weights, model and step: a change of how they are made changes ``build.py`` alone."""
+    forbidden = {"pick", "DLRM", "training_step", "TrainingStep", "FusedStep", "CoalescedStep", "manual_seed"}
     presets = {"ModelConfig", "TrainingConfig"}  # which nobody types again
     found = {}
     for path in (checkout / "ci" / "bench").rglob("*.py"):
@@ -194,7 +199,7 @@ def test_nothing_is_built_but_in_one_place(checkout):
         found[path.name] = names & (forbidden | presets) - seeds
     found = {name: of for name, of in found.items() if of}
     assert found == {
-        "build.py": {"pick", "DLRM", "use_kernels", "train_step"},
+        "build.py": {"pick", "DLRM", "training_step"},
         "data.py": {"ModelConfig", "TrainingConfig"},  # what an interpreter can run: no preset is so small
     }
 
@@ -306,6 +311,22 @@ def test_busy(records):
     assert one["quiet_to_default"]["median"] == pytest.approx(one["quiet"]["median"] / default["quiet"]["median"])
     assert default["busy_to_one_thread"]["median"] == pytest.approx(default["busy"]["median"] / one["busy"]["median"])
     assert one["busy_to_quiet"]["median"] == pytest.approx(one["busy"]["median"] / one["quiet"]["median"])
+
+
+def test_busy_processes_do_not_outlive_the_bench(checkout):
+    core = min(os.sched_getaffinity(0))
+    code = (
+        "import time, psutil; from bench.busy import all_busy\n"
+        f"with all_busy([{core}]):\n"
+        "    print(*(child.pid for child in psutil.Process().children()), flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=checkout / "ci", stdout=subprocess.PIPE) as bench:
+        spinning = psutil.Process(int(bench.stdout.readline()))
+        bench.kill()
+    gone, left = psutil.wait_procs([spinning], timeout=30)
+    for process in left:
+        process.kill()
+    assert gone
 
 
 BAD = {

@@ -12,7 +12,7 @@ import pytest
 import set_up
 import torch
 from bench import train_cpu
-from bench.build import build, processor
+from bench.build import new_model, processor
 from bench.train_cpu import WORKLOADS, compare, contestants, ours
 from bench.train_peers import linears, plain, tables_of, torchrec, torchrec_is_installed
 from bench.workload import MOST_ROWS, SGD, Workload, of_preset, random_batches
@@ -65,13 +65,15 @@ SMALL = {
     "self-interaction": small(self_interaction=True),
     "hashed": small(hash_indices=True, max_table_size=30),
 }
+# What no peer has.
+REFUSED = {"dcn": small(interaction_op="dcn", cross_layers=2, cross_rank=4)}
 PEERS = {"plain": plain, "dense": functools.partial(plain, sparse=False), "torchrec": torchrec}
 
 
 def losses_of_peer(peer: str, workload: Workload, steps: int = 20) -> list[float]:
     if peer == "torchrec" and not torchrec_is_installed():
         pytest.skip("TorchRec is not installed: python ci/bench/train_cpu.py --set_up_peers")
-    model = build(workload, processor(), seed=3).model
+    model = new_model(workload, processor(), seed=3)
     step = PEERS[peer](model, workload.model, workload.training, batches_of(workload))
     return [step(number).item() for number in range(steps)]
 
@@ -79,8 +81,9 @@ def losses_of_peer(peer: str, workload: Workload, steps: int = 20) -> list[float
 def batches_of(workload: Workload):
     """Random batches whose numbers spread as encoded ones do, every fifth of them missing."""
     spread = [batch.numerical * 5 - 1 for batch in random_batches(workload)]
+    missing = torch.tensor(workload.spec.missing_numbers)
     return [
-        batch._replace(numerical=torch.where(numbers < 0, workload.spec.missing_number, numbers))
+        batch._replace(numerical=torch.where(numbers < 0, missing, numbers))
         for batch, numbers in zip(random_batches(workload), spread, strict=True)
     ]
 
@@ -102,7 +105,8 @@ def test_a_peer_trains_as_the_library_does(case, peer):
 def test_every_setting_of_a_model_is_among_the_cases():
     """A setting that is new must say here what the peers do with it."""
     usual = vars(ModelConfig())
-    changed = {name for of in SMALL.values() for name, value in vars(of.model).items() if value != usual[name]}
+    cases = [*SMALL.values(), *REFUSED.values()]
+    changed = {name for of in cases for name, value in vars(of.model).items() if value != usual[name]}
     assert changed == usual.keys()
 
 
@@ -130,16 +134,25 @@ def test_the_workloads_are_those_of_their_presets():
 
 def test_a_peer_says_what_it_cannot_do():
     workload = SMALL["dot"]
-    model, batches = build(workload, processor()).model, random_batches(workload)
+    model, batches = new_model(workload, processor()), random_batches(workload)
     with pytest.raises(InputError, match=r"Torch has no such optimizer with sparse gradients\.\n  found: adam"):
         plain(model, workload.model, TrainingConfig(optimizer="adam"), batches)
+
+
+@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_peer_refuses_an_interaction_that_it_does_not_have(case, peer):
+    workload = REFUSED[case]
+    model, batches = new_model(workload, processor()), random_batches(workload)
+    with pytest.raises(InputError, match=rf"has no such interaction\.\n  found: {workload.model.interaction_op}"):
+        PEERS[peer](model, workload.model, workload.training, batches)
 
 
 @pytest.mark.parametrize("peer", ["plain", "torchrec"])
 def test_bags_are_summed_and_their_ids_all_trained(peer):
     """Against a float64 program that sums the rows of one table by hand."""
     workload = SMALL["cat, Adagrad, bags"]
-    model, batches = build(workload, processor(), seed=3).model, batches_of(workload)
+    model, batches = new_model(workload, processor(), seed=3), batches_of(workload)
     tables = [table.double().requires_grad_() for table in tables_of(model)]
     layers = [layer.double() for layer in (*linears(model.bottom), *linears(model.top))]
     optimizer = torch.optim.Adagrad([*tables, *(p for layer in layers for p in layer.parameters())], lr=0.05)

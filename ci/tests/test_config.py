@@ -11,9 +11,20 @@ import pickle
 
 import pytest
 
-from dlrm_lib import config as config_module
-from dlrm_lib import settings as settings_module
-from dlrm_lib.config import PRESETS, Config, PreprocessConfig, TrainingConfig, as_dict, digest, fields
+from dlrm_lib import settings
+from dlrm_lib.config import (
+    PRESETS,
+    Config,
+    PreprocessConfig,
+    TrainingConfig,
+    as_dict,
+    data,
+    digest,
+    fields,
+    model,
+    training,
+    whole,
+)
 from dlrm_lib.errors import InputError
 
 
@@ -127,7 +138,7 @@ def test_bad_values_get_a_sentence_that_names_them(overrides, sentence):
     assert set(caught.value.fields) & set(overrides) or not known & set(overrides)
 
 
-@pytest.mark.parametrize("module", [config_module, settings_module])
+@pytest.mark.parametrize("module", [settings, data, model, training, whole])
 def test_every_error_about_settings_says_which(module):
     calls = [node for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, ast.Call)]
     errors = [call for call in calls if getattr(call.func, "id", None) == "InputError"]

@@ -149,6 +149,25 @@ def test_no_warning_where_nothing_is_wrong(settings):
     assert cost(**{"batch_size": 100, "epochs": 1, **settings}).warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("machine", "settings", "advised"),
+    [
+        ({"fp32": 1e9, "bf16": 2.4e9}, {}, True),
+        ({"fp32": 1e9, "bf16": 2.4e9}, {"precision": "bf16"}, False),
+        ({"fp32": 1e9, "bf16": 1.4e9}, {}, False),
+        ({"fp32": 1e9}, {}, False),
+    ],
+)
+def test_bf16_is_recommended_where_it_was_measured_to_be_fast(machine, settings, advised):
+    there = dataclasses.replace(MACHINE, flops=machine)
+    expected = "bf16 is worth trying: on this machine its products run at 2.4 times the speed of fp32."
+    assert cost(machine=there, **settings).advice == ((expected,) if advised else ())
+    narrow = dataclasses.replace(there, layer_bandwidth=1.0)  # time goes into memory, not into products
+    assert cost(machine=narrow, **settings).advice == ()
+    if advised:
+        assert "bf16 is worth trying" in tiles(cost(machine=there))
+
+
 def test_tables_that_do_not_fit_the_memory():
     spec = FeatureSpec(numerical=5, cardinalities=(40_000,))
     fits = cost(spec=spec, optimizer="sgd", batch_size=100)

@@ -13,7 +13,7 @@ from encoded import CARDINALITIES, random_dataset
 
 from dlrm_lib.dataset import EncodedDataset, ShuffledBatches, ShuffledRows
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import NUMERIC_RULES, FeatureSpec, NumericRule, category_dtype
+from dlrm_lib.features import NUMERIC_RULES, FeatureSpec, NumericRule, category_dtype, split_rows
 from dlrm_lib.manifest import Manifest
 from dlrm_lib.preprocess.rows import encode_integers
 
@@ -75,6 +75,13 @@ def test_large_types():
     assert category_dtype(32_767) == "int32"
     with pytest.raises(InputError, match="31 bits"):
         category_dtype(2**31 - 1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "held_out", "expected"), [(0, 0, (0, 0, 0)), (9, 0, (9, 0, 0)), (9, 1, (8, 0, 1)), (9, 5, (4, 2, 3))]
+)
+def test_the_held_out_rows_are_halved_in_the_order_of_time(rows, held_out, expected):
+    assert list(split_rows(rows, held_out).items()) == list(zip(("train", "test", "validation"), expected, strict=True))
 
 
 def test_the_spec_survives_the_file(tmp_path):

@@ -16,7 +16,7 @@ from dlrm_lib.dataset import Batch
 from dlrm_lib.errors import TrainingDiverged
 from dlrm_lib.training import Evaluation, Progress, build, fit, save_checkpoint
 from dlrm_lib.training.diagnosis import diagnose
-from dlrm_lib.training.watch import Watch
+from dlrm_lib.training.divergence import DivergenceMonitor
 
 DEVICE = pick("cpu")
 CONFIG = Config.from_preset(
@@ -305,7 +305,7 @@ def test_models_without_numbers_or_without_categories(tmp_path, numerical, cardi
 
 def test_a_single_weight_that_is_not_finite_is_found_wherever_it_is(dataset):
     training = new(dataset)
-    model, watch = training.model, Watch(training.model, training.step)
+    model, watch = training.model, DivergenceMonitor(training.model, training.step)
     batch = dataset.train.read(0, 100)
     watch.see(torch.zeros(()), batch, 0.1)
     watch.check_weights()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+from types import SimpleNamespace
+
+import pytest
 
 from dlrm_lib import doctor
 from dlrm_lib.__main__ import main
@@ -29,6 +32,17 @@ def test_remedies_are_shown_where_they_are_needed_only():
         ["gone", "MISSING", "none", "(install", "that)"],
         ["extra", "-", "none", "(do", "without)"],
     ]
+
+
+@pytest.mark.parametrize(("times", "advised"), [(2.2, True), (0.4, False)])
+def test_bf16_is_recommended_where_it_was_measured_to_be_fast(monkeypatch, times, advised):
+    machine = SimpleNamespace(times_fp32=lambda precision: {"bf16": times}[precision])
+    monkeypatch.setattr(doctor, "bf16_units", lambda: "AVX-512")
+    monkeypatch.setattr(doctor.Machine, "measure", lambda device: machine)
+    (finding,) = (f for f in examine() if f.name == "bf16")
+    assert finding.fine
+    assert finding.found.startswith(f"AVX-512, products {times} times as fast as in fp32")
+    assert ("--precision bf16" in finding.found) == advised
 
 
 def test_what_is_missing_exits_2_by_name(monkeypatch, capsys):

@@ -6,7 +6,8 @@ import copy
 
 import pytest
 import torch
-from stand_in_gpu import Recorder, StandIn
+from bench.on_gpu.stand_in_gpu import Recorder
+from stand_in_gpu import StandIn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch_kernels import TorchKernels
 

@@ -245,7 +245,7 @@ def test_curves_grow_and_have_colours_of_their_own(dataset):
         curves.show({"a": run})
         points.append(len(curves.runs[0]["loss"]))
 
-    run.train(told=told)
+    run.train(on_event=told)
     assert points == sorted(points)
     assert points[-1] == len(run.progress) > points[0] == 0
     curves.show({name: run for name in "abcdef"})

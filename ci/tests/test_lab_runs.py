@@ -138,7 +138,7 @@ def test_it_is_told_of_every_event_and_every_change(dataset):
     watched = Run(CONFIG.override(epochs=1), dataset)
     assert (watched.state, watched.step, watched.steps, watched.seconds) == ("new", 0, 125, 0.0)
     assert (watched.device_description, watched.training, watched.samples_per_second) == (None, None, None)
-    watched.train(told=lambda it: seen.append((it.state, len(it.progress), len(it.evaluations))))
+    watched.train(on_event=lambda it: seen.append((it.state, len(it.progress), len(it.evaluations))))
     events = len(watched.progress) + len(watched.evaluations)
     assert seen[0] == ("running", 0, 0)
     assert seen[-1] == ("finished", len(watched.progress), len(watched.evaluations))
@@ -185,7 +185,7 @@ def test_time_stands_still_in_a_pause(dataset, monkeypatch):
     assert before == paused.seconds > 0
     ticks = itertools.count(10**6)
     told = []
-    paused.train(told=lambda it: told.append(it.seconds))
+    paused.train(on_event=lambda it: told.append(it.seconds))
     assert told[0] == before + 1
     assert told == sorted(set(told))
     assert paused.seconds == told[-1] < 1000
@@ -219,7 +219,7 @@ def test_abandoned_is_for_good(dataset):
     assert (left.state, left.step, left.progress[-1].step) == ("stopped", 75, 75)
     assert [e.step for e in left.evaluations] == [25, 50]
     states = []
-    left.train(told=lambda it: states.append(it.state))
+    left.train(on_event=lambda it: states.append(it.state))
     assert (left.step, states) == (75, [])
     never = Run(CONFIG, dataset)
     never.train(abandon=lambda: True)
@@ -246,7 +246,7 @@ def test_interrupted_in_the_callers_thread(dataset):
 
     left = Run(CONFIG, dataset)
     with pytest.raises(KeyboardInterrupt):
-        left.train(told=told)
+        left.train(on_event=told)
     assert (left.state, left.failure) == ("stopped", None)
 
 
@@ -261,7 +261,7 @@ FAILURES = {
 def test_what_goes_wrong_is_told_not_raised(dataset, kind):
     overrides, text = FAILURES[kind]
     failed, states = Run(CONFIG.override(**overrides), dataset), []
-    failed.train(told=lambda it: states.append(it.state))
+    failed.train(on_event=lambda it: states.append(it.state))
     assert (failed.state, states[-1]) == ("failed", "failed")
     assert failed.failure.startswith(text)
     assert "remedy" in failed.failure
@@ -309,8 +309,8 @@ def test_reports_come_often_enough_for_a_curve(dataset, overrides, print_freq, t
 # --- LiveRun ---------------------------------------------------------------------------------------------------------
 
 
-def started(config, dataset, told=lambda it: None):
-    live = LiveRun(Run(config, dataset), told)
+def started(config, dataset, on_event=lambda it: None):
+    live = LiveRun(Run(config, dataset), on_event)
     live.start()
     return live
 

@@ -342,7 +342,7 @@ def test_stopped_again_and_again_it_makes_the_trials_that_it_would_have_made(who
 
     for stop in stops:
         place = [stop]
-        held_up = search(14, seed=3, told=told)
+        held_up = search(14, seed=3, on_event=told)
         held_up.start()
         held_up.join(60)
         assert (held_up.state, held_up.failure, held_up.run) == ("stopped", None, None)
@@ -370,7 +370,7 @@ def told(search):
     if search.done == 2 and search.run and search.run.step > 20:
         os._exit(7)
 search = tests.Search(tests.CONFIG, EncodedDataset(sys.argv[2]), tests.History(folder / "runs"), tests.NAMES, 5, folder,
-                      seed=3, told=told)
+                      seed=3, on_event=told)
 search.start()
 search.join(60)
 """
@@ -389,7 +389,7 @@ def test_a_process_that_is_killed_leaves_what_it_had(dataset, whole, search, tmp
 
 
 def test_a_line_that_the_disk_had_no_room_for_does_not_spoil_the_rest(whole, search):
-    full = search(3, seed=3, told=lambda it: it.done == 1 and it.stop())
+    full = search(3, seed=3, on_event=lambda it: it.done == 1 and it.stop())
     full.start()
     full.join(60)
     with full.path.open("ab") as file:
@@ -442,7 +442,7 @@ def test_a_live_run_ends_a_search(dataset, search):
 
 def test_the_same_search_made_again_ends_the_first_and_goes_on(search):
     second = search(4, seed=3)
-    first = search(4, seed=3, told=lambda it: it.run and it.done == 1 and it.run.step > 20 and time.sleep(0.01))
+    first = search(4, seed=3, on_event=lambda it: it.run and it.done == 1 and it.run.step > 20 and time.sleep(0.01))
     first.start()
     until(lambda: first.done == 1 and first.run and first.run.step > 20)
     second.start()
@@ -515,7 +515,7 @@ def test_a_listener_that_fails_ends_it_with_the_reason(search):
         if it.done == 1:
             raise RuntimeError("no more")
 
-    done = search(told=told)
+    done = search(on_event=told)
     done.start()
     done.join(30)
     assert (done.state, done.failure, done.done) == ("failed", "RuntimeError: no more", 1)
@@ -597,7 +597,7 @@ def test_importances_of_equals_are_none(search):
 
 def test_it_is_told_of_every_run_and_change(search):
     seen = []
-    told = search(3, told=lambda it: seen.append((it.done, it.state, it.run and it.run.state)))
+    told = search(3, on_event=lambda it: seen.append((it.done, it.state, it.run and it.run.state)))
     finished(told)
     assert [key for key, _ in itertools.groupby(seen, key=lambda one: one[0])] == [0, 1, 2, 3]
     assert seen[0] == (0, "running", "running")

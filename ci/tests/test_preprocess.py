@@ -25,8 +25,9 @@ from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import CRITEO, RawColumns
 from dlrm_lib.manifest import Manifest
-from dlrm_lib.preprocess import pipeline, plan, preprocess, session, shuffle, source_files, tasks
+from dlrm_lib.preprocess import needs, pipeline, preprocess, session, shuffle, source_files, tasks
 from dlrm_lib.preprocess.watched import run_job
+from dlrm_lib.splitmix64 import splitmix64
 
 SMALL = RawColumns(numerical=2, categorical=3)
 LENIENT = PreprocessConfig(frequency_limit=2, max_bad_fraction=0.9)
@@ -442,6 +443,25 @@ def test_after_a_restart_of_the_machine_everything_is_done_again(
     assert ["removed" in sentence for sentence in said] == [True, False]
 
 
+def test_other_code_does_not_go_on_with_what_is_there(days: Path, tmp_path: Path, monkeypatch) -> None:
+    code, said = tmp_path / "code.py", []
+    code.write_text("before")
+    monkeypatch.setattr(pipeline, "_sources", lambda: [code])
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=stop_at("encoding"))
+    code.write_text("after")
+    check(days, tmp_path / "out", LENIENT, announce=said.append)
+    assert ["removed" in sentence for sentence in said] == [True, False]
+
+
+def test_the_code_that_decides_the_bytes_is_all_that_preprocessing_imports() -> None:
+    names = "m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'dlrm_lib'"
+    script = f"import sys, dlrm_lib.preprocess; print(*({names}))"
+    imported = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert len(imported) > 20
+    assert {Path(path) for path in imported} <= set(pipeline._sources())
+
+
 def test_what_was_being_written_when_a_run_was_killed_stays_out(days: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=stop_at("sorting"))
@@ -535,21 +555,21 @@ def test_a_disk_that_is_too_small_is_noticed_before_the_start(
 def test_memory_that_is_too_small_is_noticed_before_the_start(
     days: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "available_memory", lambda: 1_200_000_000)
+    monkeypatch.setattr(needs, "available_memory", lambda: 1_200_000_000)
     assert "2 tasks at a time need about 1.6 GB of memory" in text_of_error(days, tmp_path / "out")
     assert "--cores 1" in text_of_error(days, tmp_path / "out")
-    monkeypatch.setattr(plan, "available_memory", lambda: 200_000_000)
+    monkeypatch.setattr(needs, "available_memory", lambda: 200_000_000)
     assert "Close other programs" in text_of_error(days, tmp_path / "out")
     check(days, tmp_path / "out", LENIENT, memory=2_000_000_000)
 
 
 def test_as_many_tasks_as_memory_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     gb = 10**9
-    assert [plan.fitting_tasks(memory, 4) for memory in (0, gb, 2 * gb, 100 * gb)] == [1, 1, 2, 4]
-    monkeypatch.setattr(plan, "available_memory", lambda: 2 * gb)
-    assert plan.fitting_tasks(None, 4) == 2
-    monkeypatch.setattr(plan, "available_memory", lambda: None)
-    assert plan.fitting_tasks(None, 4) == 4
+    assert [needs.fitting_tasks(memory, 4) for memory in (0, gb, 2 * gb, 100 * gb)] == [1, 1, 2, 4]
+    monkeypatch.setattr(needs, "available_memory", lambda: 2 * gb)
+    assert needs.fitting_tasks(None, 4) == 2
+    monkeypatch.setattr(needs, "available_memory", lambda: None)
+    assert needs.fitting_tasks(None, 4) == 4
 
 
 @pytest.fixture
@@ -696,7 +716,7 @@ def test_labels_and_order_agree_with_numpy(days: Path, tmp_path: Path) -> None:
     preprocess(days, tmp_path / "a", dataclasses.replace(LENIENT, order="input"), columns=SMALL)
     preprocess(days, tmp_path / "b", LENIENT, columns=SMALL)
     a, b = EncodedDataset(tmp_path / "a").train, EncodedDataset(tmp_path / "b").train
-    order = np.argsort(shuffle.splitmix64(LENIENT.shuffle_seed, np.arange(len(a))))
+    order = np.argsort(splitmix64(LENIENT.shuffle_seed, np.arange(len(a))))
     for one, other in zip((a.label, a.numerical, *a.categorical), (b.label, b.numerical, *b.categorical), strict=True):
         assert (one[order] == other).all()
     assert not (a.label == b.label).all()

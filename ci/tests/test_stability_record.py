@@ -10,6 +10,7 @@ import copy
 import json
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -106,8 +107,18 @@ def test_a_record_that_shows_less_is_refused(recorded, change: Callable[[dict[st
         test_half_precision_is_as_good_as_fp32(record)
 
 
-def test_the_bench_measures_what_is_asked_of_its_record():
-    assert (set(stability.SEEDS), set(stability.PRECISIONS), stability.BOUND) == (SEEDS, PRECISIONS, BOUND)
-    flags = stability.parsed(["--record", "x.json"])
-    assert (flags.preset, flags.seeds, flags.precisions) == ("laptop", [*stability.SEEDS], [*stability.PRECISIONS])
+def test_the_bench_measures_what_is_asked_of_its_record(monkeypatch, tmp_path):
+    class Asked(Exception):
+        pass
+
+    def measure(config, folder, *, seeds, precisions, **_):
+        raise Asked(config, set(seeds), set(precisions))
+
+    monkeypatch.setattr(stability, "processor_on", lambda cores: None)
+    monkeypatch.setattr(stability, "Workspace", mock.MagicMock())
+    monkeypatch.setattr(stability, "measure", measure)
+    with pytest.raises(Asked) as asked:
+        stability.main([f"--record={tmp_path / 'x.json'}", f"--work_dir={tmp_path / 'work'}", "--cores=1"])
+    assert asked.value.args == (Config.from_preset("laptop"), SEEDS, PRECISIONS)
+    assert stability.AUC_BOUND == BOUND
     assert {section for section, _ in fields()} > set(SECTIONS)

@@ -13,7 +13,7 @@ from dlrm_lib.backends.step import Step
 from dlrm_lib.config import ResolvedTraining, TrainingConfig
 from dlrm_lib.model import DLRM
 
-Batch = TypeVar("Batch", bound=tuple)
+AnyBatch = TypeVar("AnyBatch", bound=tuple)
 
 # The type of the numbers in and between the layers.
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -117,6 +117,6 @@ class Backend(ABC):
         """Makes random numbers drawn by torch repeatable."""
         torch.manual_seed(seed)
 
-    def put(self, batch: Batch) -> Batch:
+    def put(self, batch: AnyBatch) -> AnyBatch:
         """A named tuple of tensors, in the device's memory."""
         return type(batch)(*(tensor.to(self.torch_device, non_blocking=True) for tensor in batch))

@@ -153,8 +153,8 @@ class TrainingStep(Step[Batch]):
         if self.loss_scale and not self._unscale(rows, self.loss_scale):
             return loss
         self.optimizer.update_layers(lr, self.done + 1)
-        gradient = rows.grad
-        self.optimizer.update_rows(*tables.spread(row_ids, gradient), lr)  # type: ignore[arg-type]  # no longer None
+        gradient: torch.Tensor = rows.grad  # type: ignore[assignment]  # it went backward
+        self.optimizer.update_rows(*tables.spread(row_ids, gradient), lr)
         return loss
 
     def _unscale(self, rows: torch.Tensor, scale: LossScale) -> bool:

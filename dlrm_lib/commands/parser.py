@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from dlrm_lib.commands import COMMANDS, Command
 from dlrm_lib.commands.command import ALIASES

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dlrm_lib.splitmix64 import mix
+
 # Up to here the order is stored: 8 MiB at most, and every order is equally likely.
 _STORED = 2**20
 _ROUNDS = 3
@@ -45,15 +47,6 @@ class Permutation:
     def _network(self, entries: np.ndarray) -> np.ndarray:
         low, high = entries & self._low_mask, entries >> self._low_bits
         for key_low, key_high in self._keys.reshape(_ROUNDS, 2):
-            low ^= _mixed(high + key_low) & self._low_mask
-            high ^= _mixed(low + key_high) & self._high_mask
+            low ^= mix(high + key_low) & self._low_mask
+            high ^= mix(low + key_high) & self._high_mask
         return high << self._low_bits | low
-
-
-def _mixed(z: np.ndarray) -> np.ndarray:
-    """The mixing function of splitmix64 (Steele, Lea, Flood 2014), in place: uint64 [k]."""
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        z ^= z >> np.uint64(shift)
-        z *= np.uint64(factor)
-    z ^= z >> np.uint64(31)
-    return z

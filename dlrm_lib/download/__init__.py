@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import fcntl
 import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ from dlrm_lib.download.checksums import Damaged, digests, text_md5
 from dlrm_lib.download.sources import DAYS, Published, Target, kaggle, terabyte
 from dlrm_lib.download.transfer import Patience, Unavailable
 from dlrm_lib.errors import InputError
-from dlrm_lib.files import write_text
+from dlrm_lib.files import locked, write_text
 
 __all__ = ["Patience", "accept_licence", "download", "kaggle", "parse_days", "terabyte"]
 
@@ -81,7 +78,9 @@ def download(published: Published, output: Path, *, patience: Patience | None = 
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with _alone(output):
+        with locked(output) as free:
+            if not free:
+                raise InputError(f"Another download is writing to {output}.", remedy="Wait until it is done.")
             record = _read_record(output / f"{published.name}.json")
             missing = [target for target in published.targets if not _is_there(target, published, output, record)]
             _check_room(missing, output)
@@ -195,21 +194,6 @@ def _check_room(missing: list[Target], output: Path) -> None:
             found=f"{report.size(free)} free, {report.size(needed)} needed",
             remedy="Make room, choose another --output, or take fewer --days.",
         )
-
-
-@contextlib.contextmanager
-def _alone(output: Path) -> Iterator[None]:
-    """Keeps a second download out of the folder. The lock goes with the process, however it ends."""
-    folder = os.open(output, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # Some network file systems lock no folders: there the user takes care.
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"Another download is writing to {output}.", remedy="Wait until it is done.") from None
-        yield
-    finally:
-        os.close(folder)
 
 
 def _read_record(path: Path) -> _Record:

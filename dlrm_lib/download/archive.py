@@ -69,7 +69,11 @@ class ArchiveMember:
         md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
         with tarfile.open(archive, "r|gz") as tar:
             for entry in tar:
-                if entry.isfile() and PurePosixPath(entry.name).name == self.member and (content := tar.extractfile(entry)):
+                if (
+                    entry.isfile()
+                    and PurePosixPath(entry.name).name == self.member
+                    and (content := tar.extractfile(entry))
+                ):
                     break
             else:
                 raise LookupError(f"it has no {self.member}")

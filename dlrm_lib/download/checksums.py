@@ -6,8 +6,8 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 from dlrm_lib.download import report
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from dlrm_lib.download.archive import ArchiveMember
 from dlrm_lib.download.parquet import ParquetDay

@@ -5,7 +5,7 @@ The trusted functions need Spark's packages, so they are imported when an answer
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 

@@ -6,7 +6,6 @@ import copy
 import functools
 import importlib
 import inspect
-import linecache
 import pkgutil
 import traceback
 from collections.abc import Callable, Mapping, Sequence

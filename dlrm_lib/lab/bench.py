@@ -38,7 +38,7 @@ class Bench(VBox):
         self.form, self.curves = Form(config), Curves()
         self.training = TrainingPanel(dataset, self._told)
         self.runs = RunsPanel(history, dataset.folder, chosen=lambda _: self._draw(), restored=self.form.show)
-        self.search = SearchPanel(dataset, history, history.folder, told=self._searched, restored=self.form.show)
+        self.search = SearchPanel(dataset, history, history.folder, on_event=self._searched, restored=self.form.show)
         self.form.observe(self._offer)
         self._offer(self.form.config)
         right = VBox([self._price, self.training.widget, self.curves])

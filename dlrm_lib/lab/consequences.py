@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import html
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dlrm_lib.config import Config, TrainingConfig
 from dlrm_lib.features import FeatureSpec
-from dlrm_lib.lab.machine import Machine
+from dlrm_lib.lab.machine import WORTH_TRYING, Machine
 from dlrm_lib.lab.style import TILES
 from dlrm_lib.model import Cost, blueprint, training_cost
 from dlrm_lib.optim import OPTIMIZERS, decay_start, learning_rate
@@ -30,6 +29,7 @@ class Consequences:
             of two of the real time: embeddings of 4 to 64, layers up to 1,024, batches of 256 to 16,384 rows, all
             optimizers, fp32, bf16 and fp16. It has not been compared on a GPU or a Gaudi.
         warnings: One sentence each.
+        advice: What is worth trying, one sentence each.
     """
 
     mlp_parameters: int
@@ -41,6 +41,7 @@ class Consequences:
     steps: int
     epoch_seconds: float
     warnings: tuple[str, ...]
+    advice: tuple[str, ...]
 
 
 def consequences(config: Config, spec: FeatureSpec, rows: int, machine: Machine) -> Consequences:
@@ -78,6 +79,7 @@ def consequences(config: Config, spec: FeatureSpec, rows: int, machine: Machine)
             *_about_steps(training, rows, steps),
             *_about_precision(training.precision, machine),
         ),
+        advice=tuple(_what_is_worth_trying(training.precision, parts, machine)),
     )
 
 
@@ -106,9 +108,16 @@ def _about_precision(name: str, machine: Machine) -> Iterator[str]:
     precision = machine.precision(name)
     if precision not in machine.flops:
         yield f"This machine has no {precision}; the time is that of fp32."
-    elif machine.flops[precision] < 0.95 * machine.flops["fp32"]:
-        share = machine.flops[precision] / machine.flops["fp32"]
+    elif (share := machine.times_fp32(precision)) < 0.95:
         yield f"{precision} is slower than fp32 on this machine: its products run at {share:.1f} times the speed."
+
+
+def _what_is_worth_trying(name: str, parts: Mapping[str, Cost], machine: Machine) -> Iterator[str]:
+    """bf16, where products in it are fast here and products are what the time goes into."""
+    times, seconds = machine.times_fp32("bf16"), parts["MLPs"].seconds(machine.flops["fp32"], machine.layer_bandwidth)
+    by_arithmetic = seconds == parts["MLPs"].flops / machine.flops["fp32"]
+    if machine.precision(name) == "fp32" and times > WORTH_TRYING and by_arithmetic:
+        yield f"bf16 is worth trying: on this machine its products run at {times:.1f} times the speed of fp32."
 
 
 def tiles(found: Consequences) -> str:
@@ -127,7 +136,8 @@ def tiles(found: Consequences) -> str:
         f'<div class="dlrm-tile" title="{note}"><div>{label}</div><b>{value}</b></div>' for label, value, note in shown
     ]
     warnings = [f'<div class="dlrm-warning">{html.escape(warning)}</div>' for warning in found.warnings]
-    return f'<style>{TILES}</style><div class="dlrm-tiles">{"".join(parts)}</div>{"".join(warnings)}'
+    advice = [f'<div class="dlrm-advice">{html.escape(sentence)}</div>' for sentence in found.advice]
+    return f'<style>{TILES}</style><div class="dlrm-tiles">{"".join(parts)}</div>{"".join(warnings + advice)}'
 
 
 def in_bytes(number: float) -> str:

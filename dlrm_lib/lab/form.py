@@ -211,7 +211,7 @@ class Form:
             )
 
 
-def _absent() -> dict[str, list[str]]:
+def _absent() -> dict[str, set[str]]:
     """Choices that the best device of this machine does not have, by setting."""
     from dlrm_lib.backends import pick
     from dlrm_lib.backends.backend import PRECISIONS

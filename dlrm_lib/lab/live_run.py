@@ -50,9 +50,9 @@ class LiveRun:
         run: What it trains; to be read at any time.
     """
 
-    def __init__(self, run: Run, told: Callable[[Run], None] = lambda run: None) -> None:
-        """``told``: called as by ``Run.train``, in the run's thread, where training waits for it."""
-        self.run, self._told = run, told
+    def __init__(self, run: Run, on_event: Callable[[Run], None] = lambda run: None) -> None:
+        """``on_event``: called as by ``Run.train``, in the run's thread, where training waits for it."""
+        self.run, self._on_event = run, on_event
         self._going, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="training", daemon=True)
 
@@ -92,8 +92,10 @@ class LiveRun:
         try:
             while not self.run.over:
                 self._going.wait()
-                self.run.train(stop=lambda: not self._going.is_set(), abandon=self._stopping.is_set, told=self._told)
-        except BaseException as error:  # of ``told``: nobody is there to catch it
+                self.run.train(
+                    stop=lambda: not self._going.is_set(), abandon=self._stopping.is_set, on_event=self._on_event
+                )
+        except BaseException as error:  # of ``on_event``: nobody is there to catch it
             self.run.fail(error)
 
 

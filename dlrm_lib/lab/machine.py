@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Rows of the batches that are timed, and inputs and outputs of the two layers: one lives off arithmetic, as those of
 # large networks do, the other off memory, as those of the laptop preset do.
 _ROWS, _WIDE, _NARROW = 2048, (512, 256), (64, 32)
+# From how many times the speed of fp32 on another precision is recommended: converting numbers takes some of it.
+WORTH_TRYING = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,10 @@ class Machine:
             table_bandwidth=2 * 4 * len(rows) * table.shape[1] / seconds(lambda: table.index_select(0, rows)),
             step_overhead=seconds(_tiny_step(there)),
         )
+
+    def times_fp32(self, precision: str) -> float:
+        """The speed of a wide layer in a precision, in times that of fp32; 0 where the device does not have it."""
+        return self.flops.get(precision, 0.0) / self.flops["fp32"]
 
     def precision(self, name: str) -> str:
         """What ``name`` means here."""

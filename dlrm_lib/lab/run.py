@@ -12,7 +12,7 @@ from dlrm_lib.errors import InputError, TrainingDiverged
 from dlrm_lib.training import Evaluation, Progress, Results, Training, build, fit
 
 # The least that a curve needs to look like one. A point of the AUC costs an evaluation.
-LOSSES, AREAS = 100, 10
+LOSSES, EVALUATIONS = 100, 10
 
 
 class Run:
@@ -77,7 +77,7 @@ class Run:
         *,
         stop: Callable[[], bool] = lambda: False,
         abandon: Callable[[], bool] = lambda: False,
-        told: Callable[[Run], None] = lambda run: None,
+        on_event: Callable[[Run], None] = lambda run: None,
     ) -> None:
         """Trains until it ends, or goes on where it was paused, to the same bits as if it never had been.
 
@@ -87,7 +87,7 @@ class Run:
             stop: Asked after each step; True: ``paused``, behind the evaluation if one is due.
             abandon: Asked before the first step, after each step, and after each batch of an evaluation; True:
                 ``stopped`` for good.
-            told: Called with this run after each event and each change of state.
+            on_event: Called with this run after each event and each change of state.
         """
         if self.over:
             return
@@ -95,19 +95,19 @@ class Run:
         self.state, self._clock = "running", (self.seconds, time.perf_counter())
         state = "stopped"  # of a run that is interrupted amid a step
         try:
-            told(self)
+            on_event(self)
             training = self._prepare()
             if not seen.abandon():
                 for event in fit(training, stop=seen.stop, abandon=seen.abandon):
                     self._take(event)
-                    told(self)
+                    on_event(self)
             state = "stopped" if seen.abandoned else "paused" if seen.stopped and not self._at_end() else "finished"
         except Exception as error:
             self.fail(error)
             state = self.state
         finally:
             self.state, self._clock = state, (self.seconds, None)
-        told(self)
+        on_event(self)
 
     def fail(self, error: BaseException) -> None:
         """Ends it as ``failed``; the first reason stays."""
@@ -145,12 +145,13 @@ class Run:
 def watchable(config: Config, train: Split) -> Config:
     """The configuration with reports often enough for live curves of a training on these rows.
 
-    The loss is told at least ``LOSSES`` times, and the AUC about ``AREAS`` times unless ``test_freq`` says how often.
+    The loss is told at least ``LOSSES`` times, and the AUC about ``EVALUATIONS`` times unless ``test_freq`` says how
+    often.
     The model is the same; but more evaluations can have another best one, so that what repeats the run needs them too.
     """
     training, steps = config.training, config.training.steps(len(train))
     print_freq = min(training.print_freq, max(1, steps // LOSSES))
-    often = max(1, min(training.steps_per_epoch(len(train)), math.ceil(steps / AREAS)))
+    often = max(1, min(training.steps_per_epoch(len(train)), math.ceil(steps / EVALUATIONS)))
     return config.override(print_freq=print_freq, test_freq=training.test_freq or often)
 
 

@@ -68,7 +68,7 @@ class Search:
         folder: str | Path,
         *,
         seed: int = 0,
-        told: Callable[[Search], None] = lambda search: None,
+        on_event: Callable[[Search], None] = lambda search: None,
     ) -> None:
         """
         Args:
@@ -79,7 +79,8 @@ class Search:
             trials: The budget, trials of earlier searches that this one goes on with included.
             folder: Where the trials are written down.
             seed: Of the choice of trials. Trainings have their own, which is the same for all.
-            told: Called with this search in its thread, which waits for it, after each event of a run and each change.
+            on_event: Called with this search in its thread, which waits for it, after each event of a run and each
+                change.
 
         Raises:
             InputError: settings that cannot be searched, no trials, nothing to judge a training by, or a file of trials
@@ -87,7 +88,13 @@ class Search:
         """
         if trials < 1:
             raise InputError("A search needs at least one trial.", found=trials, remedy="Raise the budget.")
-        self.config, self.trials, self._dataset, self._history, self._told = config, trials, dataset, history, told
+        self.config, self.trials, self._dataset, self._history, self._on_event = (
+            config,
+            trials,
+            dataset,
+            history,
+            on_event,
+        )
         self._space = SearchSpace(config, names)
         self.names = self._space.names
         self._seed = seed
@@ -183,13 +190,13 @@ class Search:
                     self._study.tell(trial.number, state=TrialState.FAIL)
                 while self.done < self.trials and not self._stopping.is_set():
                     self._next()
-                    self._told(self)
+                    self._on_event(self)
             self.state = "finished" if self.done >= self.trials else "stopped"
         except BaseException as error:  # nobody is there to catch it
             self.failure = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
             self.state = "failed"
         with contextlib.suppress(Exception):
-            self._told(self)
+            self._on_event(self)
 
     def _next(self) -> None:
         """Makes one trial."""
@@ -224,11 +231,11 @@ class Search:
         self.run = run = Run(config, self._dataset)
         watch = _Watch(trial)
 
-        def told(run: Run) -> None:
+        def on_event(run: Run) -> None:
             watch.see(run)
-            self._told(self)
+            self._on_event(self)
 
-        run.train(abandon=lambda: watch.hopeless or self._stopping.is_set(), told=told)
+        run.train(abandon=lambda: watch.hopeless or self._stopping.is_set(), on_event=on_event)
         if first and run.failure and not run.step:
             raise InputError(run.failure)  # no trial could begin
         about: dict[str, Any] = {"seconds": run.seconds, "why": run.failure}

@@ -40,7 +40,7 @@ class SearchPanel:
         history: History,
         folder: Path,
         *,
-        told: Callable[[Run | None], None],
+        on_event: Callable[[Run | None], None],
         restored: Callable[[Config], None],
     ) -> None:
         """
@@ -48,11 +48,12 @@ class SearchPanel:
             dataset: Rows to train on.
             history: Where the runs are kept.
             folder: Where searches are written down.
-            told: Called in the search's thread, a few times a second with the trial that trains, with None behind it.
+            on_event: Called in the search's thread, a few times a second with the trial that trains, with None
+                behind it.
             restored: Called with the settings of the best trial.
         """
         self._dataset, self._history, self._folder = dataset, history, folder
-        self._told, self._restored, self._seen = told, restored, 0.0
+        self._on_event, self._restored, self._seen = on_event, restored, 0.0
         self._config: Config | None = None
         self.search: Search | None = None
         offered = [name for name in searchable() if name not in _NOT_OFFERED]
@@ -90,7 +91,7 @@ class SearchPanel:
                 self.names.value,
                 self.trials.value,
                 self._folder,
-                told=self._look,
+                on_event=self._look,
             )
         except InputError as error:
             self._words.value = _refusal(str(error))
@@ -107,7 +108,7 @@ class SearchPanel:
         self._seen = now
         if search is self.search:
             self._say(search)
-        self._told(None if over else run)
+        self._on_event(None if over else run)
 
     def _say(self, search: Search) -> None:
         self._enable()

@@ -46,10 +46,11 @@ TILES = """
   line-height: 1.4;
 }
 .dlrm-tile b { font-size: var(--jp-ui-font-size2); font-weight: 600; color: var(--jp-ui-font-color1); }
-.dlrm-warning {
+.dlrm-warning, .dlrm-advice {
   margin-top: 6px; padding: 3px 8px; border-left: 3px solid var(--jp-warn-color1); line-height: 1.4;
   font-size: var(--jp-ui-font-size1); color: var(--jp-ui-font-color1);
 }
+.dlrm-advice { border-left-color: var(--jp-info-color1); }
 """
 
 LAB = """

@@ -27,9 +27,9 @@ class TrainingPanel:
         live: The run that was started last; None before the first.
     """
 
-    def __init__(self, dataset: Dataset, told: Callable[[Run], None]) -> None:
-        """``told``: called a few times a second while a run trains, in its thread, and always once it is over."""
-        self._dataset, self._told, self._seen = dataset, told, 0.0
+    def __init__(self, dataset: Dataset, on_event: Callable[[Run], None]) -> None:
+        """``on_event``: called a few times a second while a run trains, in its thread, and always once it is over."""
+        self._dataset, self._on_event, self._seen = dataset, on_event, 0.0
         self._config: Config | None = None
         self.live: LiveRun | None = None
         self.train = Button(description="Train", icon="play", button_style="primary")
@@ -77,7 +77,7 @@ class TrainingPanel:
             return
         self._seen = now
         self.show(run)
-        self._told(run)
+        self._on_event(run)
 
     def _say(self, run: Run) -> None:
         self._enable()

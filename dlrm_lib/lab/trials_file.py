@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from dlrm_lib.errors import InputError
+from dlrm_lib.files import locked
 
 
 def open_study(path: Path, name: str) -> optuna.Study:
@@ -49,19 +49,16 @@ def open_study(path: Path, name: str) -> optuna.Study:
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Keeps other processes, and other searches of this one, from the trials. The lock goes with the process.
+    """Keeps other processes, and other searches of this one, from the trials.
 
     Raises:
         InputError: another has the lock.
     """
-    with path.open("rb") as file:
-        with contextlib.suppress(OSError):  # some network file systems lock nothing: there the user takes care
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    "This search is under way in another notebook.", found=path, remedy="Stop it there, or wait."
-                ) from None
+    with locked(path) as free:
+        if not free:
+            raise InputError(
+                "This search is under way in another notebook.", found=path, remedy="Stop it there, or wait."
+            )
         yield
 
 

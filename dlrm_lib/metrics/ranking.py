@@ -26,6 +26,10 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
 
     Raises:
         ValueError: a score is not a number, or the lengths differ.
+
+    Example:
+        >>> auc(np.array([0, 1, 0, 1]), np.array([0.1, 0.4, 0.35, 0.35]))
+        0.875
     """
     clicked, scores = _checked(labels, scores)
     positive, negative = _select(scores, clicked), _select(scores, ~clicked)

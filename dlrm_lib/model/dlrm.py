@@ -43,6 +43,13 @@ class DLRM(nn.Module):
 
     Raises:
         InputError: the data have no column at all.
+
+    Example:
+        >>> from dlrm_lib.config import ModelConfig
+        >>> model = DLRM(FeatureSpec(numerical=2, cardinalities=(5, 9)), ModelConfig())
+        >>> ids = torch.tensor([[4, 0], [1, 8], [0, 0]], dtype=torch.int32)
+        >>> model(torch.zeros(3, 2), ids).shape
+        torch.Size([3])
     """
 
     def __init__(self, spec: FeatureSpec, config: ModelConfig) -> None:
@@ -99,6 +106,14 @@ class DLRM(nn.Module):
 
 
 def blueprint(spec: FeatureSpec, config: ModelConfig) -> DLRM:
-    """The model on torch's device ``meta``: all shapes and no numbers, to count what it takes before it is built."""
+    """The model on torch's device ``meta``: all shapes and no numbers, to count what it takes before it is built.
+
+    Example:
+        >>> from dlrm_lib.config import Config
+        >>> from dlrm_lib.features import CRITEO_TERABYTE
+        >>> model = blueprint(CRITEO_TERABYTE, Config.from_preset("criteo_terabyte").model)
+        >>> f"{model.tables.weight.nbytes / 1e9:.1f} GB of tables"
+        '16.7 GB of tables'
+    """
     with torch.device("meta"):
         return DLRM(spec, config)

@@ -13,6 +13,11 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     As in NVIDIA's DLRM (``lr_step`` of its 2020 release): after the warmup's first ``step + 1`` of ``warmup_steps``
     steps the rate has covered that share of the way to ``lr``; the decay is polynomial, there always of power 2, and
     stops at 1e-7.
+
+    Example:
+        >>> config = TrainingConfig(lr=1.0, warmup_steps=4, decay_start_step=6, decay_steps=4)
+        >>> [learning_rate(step, config) for step in range(8)]
+        [0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 0.5625, 0.25]
     """
     done = step + 1
     decayed = done - decay_start(config)

@@ -12,14 +12,16 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
 from dlrm_lib.files import new_file, write_text
 from dlrm_lib.records import Record
@@ -120,9 +122,9 @@ def panels(
 @style()
 def label_bars(ax: Axes, texts: list[str], *, gap: float = 4) -> None:
     """Writes a text ``gap`` points behind the end of each horizontal bar, so that nobody has to read the axis."""
-    for bar, text in zip(ax.patches, texts, strict=True):
-        (_, bottom), (right, top) = bar.get_path().transformed(bar.get_patch_transform()).get_extents().get_points()
-        end = (right, (bottom + top) / 2)
+    bars = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
+    for bar, text in zip(bars, texts, strict=True):
+        end = (bar.get_x() + bar.get_width(), bar.get_y() + bar.get_height() / 2)
         ax.annotate(text, end, (gap, 0), textcoords="offset points", va="center")
 
 
@@ -138,8 +140,7 @@ def label_lines(ax: Axes, names: Mapping[Line2D, str] | None = None, *, gap: flo
         gap: Points between the end and the name.
     """
     names = names or {line: label for line in ax.lines if not (label := str(line.get_label())).startswith("_")}
-    figure = ax.get_figure(root=True)
-    figure.draw_without_rendering()  # fixes the layout, and with it where the ends are
+    cast(Figure, ax.figure).draw_without_rendering()  # fixes the layout, and with it where the ends are
     points = 72 / ax.figure.dpi
     ends = {line: _end(line) for line in names}
     heights = {line: ax.transData.transform(ends[line])[1] * points for line in names}
@@ -196,7 +197,7 @@ def measured_on(figure: Figure, record: Record, *, beside: str = "", kept: bool 
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + _LINE)
     floor = _LINE / (height + _LINE)
-    figure.set_layout_engine("constrained", rect=(0, floor, 1, 1 - floor))
+    cast(ConstrainedLayoutEngine, figure.get_layout_engine()).set(rect=(0, floor, 1, 1 - floor))
     figure.text(0.06 / width, 0.4 * floor, text, color=_FAINT, fontsize=8.75, va="center")
     return figure
 

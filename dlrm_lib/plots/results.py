@@ -52,13 +52,13 @@ def seeds(systems: Mapping[str, Mapping[str, Sequence[float]]], *, bound: float)
     edge = 1.25 * _MILLI * max(bound, *(np.abs(of).max() for of in apart))
     for ax, precisions in zip(grid, systems.values(), strict=True):
         zero = float(np.mean(precisions["fp32"]))
-        for y, (precision, areas) in enumerate(precisions.items()):
-            differences = _MILLI * (np.sort(areas) - zero)
+        for y, (precision, aucs) in enumerate(precisions.items()):
+            differences = _MILLI * (np.sort(aucs) - zero)
             mean, deviation = differences.mean(), differences.std(ddof=1)
             ax.plot(differences, y + _spread(len(differences)), "o", color=_COLORS[precision], markersize=5, alpha=0.75)
             ax.errorbar(mean, y - 0.33, xerr=deviation, color=INK, marker="D", markersize=4, capsize=3, linewidth=1.2)
             ax.annotate(
-                f"{np.mean(areas):.5f} ± {np.std(areas, ddof=1):.5f}",
+                f"{np.mean(aucs):.5f} ± {np.std(aucs, ddof=1):.5f}",
                 (mean, y - 0.33),
                 (0, 5),
                 textcoords="offset points",

@@ -104,7 +104,7 @@ def scores(label: np.ndarray, probability: np.ndarray) -> Figure:
     for group, color, name in ((~label, GREY, "not clicked"), (label, ORANGE, "clicked")):
         rows = probability[group]
         share = np.full(len(rows), 1 / max(len(rows), 1))
-        ax.hist(rows, edges, weights=share, color=color, alpha=0.55, label=f"{name}: {len(rows):,} rows")
+        ax.hist(rows, edges.tolist(), weights=share, color=color, alpha=0.55, label=f"{name}: {len(rows):,} rows")
     ax.legend()
     return figure
 
@@ -117,12 +117,12 @@ def roc(label: np.ndarray, scores: Mapping[str, np.ndarray], auc: Callable) -> F
     )
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="guessing, AUC 0.5")
     for (name, score), color in zip(scores.items(), _SERIES, strict=False):
-        area = auc(label, score)
-        if area is None:
+        found = auc(label, score)
+        if found is None:
             ax.plot([], [], color=color, label=f"{name}, undefined: one class only")
             continue
         false_positive, true_positive, _ = roc_curve(label, score)
-        ax.plot(false_positive, true_positive, color=color, label=f"{name}, AUC {area:.4f}")
+        ax.plot(false_positive, true_positive, color=color, label=f"{name}, AUC {found:.4f}")
     ax.set(aspect="equal", xlim=(0, 1), ylim=(0, 1))
     ax.legend(loc="lower right")
     return figure

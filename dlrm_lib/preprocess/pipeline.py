@@ -21,17 +21,16 @@ from pathlib import Path
 import numpy as np
 from pyspark import RDD
 
-import dlrm_lib
 from dlrm_lib.config import PreprocessConfig, as_dict, digest
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import CRITEO, NUMERIC_RULES, SPLITS, FeatureSpec, RawColumns
-from dlrm_lib.files import put_back
+from dlrm_lib.features import CRITEO, NUMERIC_RULES, SPLITS, FeatureSpec, RawColumns, split_rows
+from dlrm_lib.files import put_back, sha256
 from dlrm_lib.manifest import MANIFEST, Manifest
 from dlrm_lib.preprocess import quarantine
 from dlrm_lib.preprocess.cluster import check_workers
 from dlrm_lib.preprocess.counting import Ranked, Share, bins, count_part, merge_bin, rank_column
 from dlrm_lib.preprocess.job import Job
-from dlrm_lib.preprocess.plan import Plan, check_plan, fitting_tasks, make_plan
+from dlrm_lib.preprocess.needs import Needs, check_needs, estimate_needs, fitting_tasks
 from dlrm_lib.preprocess.reading import hash_or_read
 from dlrm_lib.preprocess.session import spark_session
 from dlrm_lib.preprocess.shuffle import bucket_bits
@@ -111,11 +110,13 @@ def preprocess(
             here = (spark.master or "").startswith("local")
             if not here:
                 check_workers(spark, unfinished.data, unfinished.work, source=source)
-            plan = make_plan(files, columns, spark.defaultParallelism)
-            say(str(plan))
-            check_plan(plan, unfinished.data, unfinished.work, cores=spark.defaultParallelism, here=here, memory=memory)
+            needs = estimate_needs(files, columns, spark.defaultParallelism)
+            say(str(needs))
+            check_needs(
+                needs, unfinished.data, unfinished.work, cores=spark.defaultParallelism, here=here, memory=memory
+            )
             job = Job(folder=unfinished.data, work=unfinished.work, columns=columns, config=config)
-            _make(Tasks(spark, job.work / "done", progress), job, files, partitions, plan)
+            _make(Tasks(spark, job.work / "done", progress), job, files, partitions, needs)
         manifest = Manifest.read(unfinished.data)
         unfinished.finish()
     return manifest
@@ -126,8 +127,11 @@ def _identity(files: list[Path], columns: RawColumns, config: PreprocessConfig, 
     stats = [path.stat() for path in files]
     return digest(
         {
-            "library": dlrm_lib.__version__,
-            "files": [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in zip(files, stats, strict=True)],
+            "code": [sha256(path) for path in _sources()],
+            "files": [
+                (str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+                for path, stat in zip(files, stats, strict=True)
+            ],
             "columns": [columns.numerical, columns.categorical],
             "config": as_dict(config),
             "partitions": partitions,
@@ -136,15 +140,24 @@ def _identity(files: list[Path], columns: RawColumns, config: PreprocessConfig, 
     )
 
 
-def _make(tasks: Tasks, job: Job, files: list[Path], partitions: int | None, plan: Plan) -> None:
+def _sources() -> list[Path]:
+    """All code that decides what tasks leave on disk: this package, and the ground that it stands on."""
+    library = Path(__file__).parent.parent
+    return [
+        path for folder in (library, library / "config", library / "preprocess") for path in sorted(folder.glob("*.py"))
+    ]
+
+
+def _make(tasks: Tasks, job: Job, files: list[Path], partitions: int | None, needs: Needs) -> None:
     """Makes the data set in ``job.folder``, the manifest last."""
     for name in ("vocabulary", "quarantine", *SPLITS):
         (job.folder / name).mkdir(exist_ok=True)
-    hashes, parts = _read(tasks, job, files, partitions, plan)
+    hashes, parts = _read(tasks, job, files, partitions, needs)
     quarantined = quarantine.collect(job, files, parts)
     rows = sum(part.rows for part in parts)
-    train, test, validation = _split(parts, len(files), job.config.holdout_fraction)
-    counted = train if job.config.vocabulary_days == "training" else rows
+    held_out = sum(part.rows for part in parts if part.file == len(files) - 1)
+    split = split_rows(rows, held_out if len(files) > 1 else round(rows * job.config.holdout_fraction))
+    counted = split["train"] if job.config.vocabulary_days == "training" else rows
     job = dataclasses.replace(job, config=job.config.for_rows(counted))
     ranked, shares = _count(tasks, job, parts, counted)
     spec = FeatureSpec(
@@ -153,13 +166,11 @@ def _make(tasks: Tasks, job: Job, files: list[Path], partitions: int | None, pla
         numeric_rules=(NUMERIC_RULES[job.config.numeric_rule],) * job.columns.numerical,
     )
     layout = Layout(
-        train=train,
-        test=test,
-        validation=validation,
+        rows=split,
         spec=spec,
         shares=shares,
         parts=len(parts),
-        bucket_bits=bucket_bits(train),
+        bucket_bits=bucket_bits(split["train"]),
     )
     clicks = _write(tasks, job, layout, parts)
     spec.write(job.folder / "feature_spec.yaml")
@@ -169,7 +180,7 @@ def _make(tasks: Tasks, job: Job, files: list[Path], partitions: int | None, pla
             {"name": path.name, "bytes": path.stat().st_size, "sha256": sha}
             for path, sha in zip(files, hashes, strict=True)
         ],
-        rows={split: getattr(layout, split) for split in SPLITS},
+        rows={name: split[name] for name in SPLITS},
         clicks=clicks,
         quarantined=quarantined,
         cardinalities=list(spec.cardinalities),
@@ -194,13 +205,13 @@ def _check_output(output: Path, source: Path) -> None:
 
 
 def _read(
-    tasks: Tasks, job: Job, files: list[Path], partitions: int | None, plan: Plan
+    tasks: Tasks, job: Job, files: list[Path], partitions: int | None, needs: Needs
 ) -> tuple[list[str], list[Part]]:
     """The files' hashes and the parts. A file is hashed at about the time its ranges are read, mostly from memory."""
     if partitions:
-        most = max(1, -(-plan.bytes // partitions))
+        most = max(1, -(-needs.bytes // partitions))
     else:
-        most = min(max(plan.bytes // _RANGES, _LEAST_RANGE), _MOST_RANGE)
+        most = min(max(needs.bytes // _RANGES, _LEAST_RANGE), _MOST_RANGE)
     items: list[tuple[Path | Range]] = []
     for _, of_file in groupby(cut(files, most), key=lambda piece: piece.path):
         pieces = list(of_file)
@@ -209,20 +220,9 @@ def _read(
     def rows(_: int, result: str | list[Part]) -> int:
         return 0 if isinstance(result, str) else sum(part.rows for part in result)
 
-    results = tasks.run("reading", partial(hash_or_read, job), items, rows, plan.rows)
+    results = tasks.run("reading", partial(hash_or_read, job), items, rows, needs.rows)
     hashes = [result for result in results if isinstance(result, str)]
     return hashes, [part for result in results if not isinstance(result, str) for part in result]
-
-
-def _split(parts: list[Part], files: int, holdout_fraction: float) -> tuple[int, int, int]:
-    """Training, test and validation rows; in time order they follow each other like this."""
-    rows = sum(part.rows for part in parts)
-    if files > 1:
-        held_out = sum(part.rows for part in parts if part.file == files - 1)
-    else:
-        held_out = round(rows * holdout_fraction)
-    test = held_out // 2
-    return rows - held_out, test, held_out - test
 
 
 def _count(
@@ -265,16 +265,15 @@ def _write(tasks: Tasks, job: Job, layout: Layout, parts: list[Part]) -> dict[st
     items = [(index, part, firsts[index]) for index, part in enumerate(parts)]
     rows = sum(part.rows for part in parts)
     encoded = tasks.run("encoding", partial(encode_part, job, layout), items, lambda at, _: parts[at].rows, rows)
-    if job.config.order == "shuffled" and layout.train:
+    if job.config.order == "shuffled" and layout.rows["train"]:
         for part in parts:  # room for what comes
             (job.work / f"{part.name}.rows").unlink(missing_ok=True)
         dealt = np.stack([counts for _, counts in encoded])
         np.save(job.work / DEALT, np.cumsum(np.pad(dealt, ((0, 0), (1, 0))), axis=1))
         sizes = dealt.sum(axis=0).tolist()
         buckets = [(bucket, first) for bucket, first in enumerate(_starts(sizes)) if sizes[bucket]]
-        tasks.run(
-            "sorting", partial(sort_bucket, job, layout), buckets, lambda at, _: sizes[buckets[at][0]], layout.train
-        )
+        sort, rows = partial(sort_bucket, job, layout), layout.rows["train"]
+        tasks.run("sorting", sort, buckets, lambda at, _: sizes[buckets[at][0]], rows)
     return {split: sum(clicks[split] for clicks, _ in encoded) for split in SPLITS}
 
 

@@ -14,31 +14,6 @@ _BUCKET_ROWS = 19  # log2 of the most rows in a bucket, on average: about 60 MB
 _MOST_BITS = 11
 
 
-def splitmix64(seed: int, index: np.ndarray) -> np.ndarray:
-    """Output number ``index`` (from 0) of Steele, Lea and Flood's SplitMix64 generator started at ``seed``.
-
-    With all arithmetic modulo 2**64::
-
-        z = seed + (index + 1) * 0x9E3779B97F4A7C15
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB
-        z =  z ^ (z >> 31)
-
-    Each step can be undone, so for one seed no two indices share a number.
-
-    Args:
-        seed: Any integer; taken modulo 2**64.
-        index: integer [n], not negative.
-
-    Returns:
-        uint64 [n].
-    """
-    z = np.uint64(seed % 2**64) + (index.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
 def bucket_bits(rows: int) -> int:
     """How many of the highest bits choose a row's bucket."""
     return min(_MOST_BITS, max(0, (rows - 1).bit_length() - _BUCKET_ROWS))

@@ -121,6 +121,9 @@ def joined(lists: list[Tokens]) -> Tokens:
 class LongTokens:
     """Gives texts tagged keys, equal ones the same: an open-addressing hash table with copies of the texts.
 
+    A table of its own beside ``Dictionary``: that one compares keys alone, which are in its slots; here slots hold
+    numbers, and equal hashes lead to a comparison of texts.
+
     Attributes:
         size: Distinct texts so far.
     """
@@ -172,7 +175,7 @@ def grown(array: np.ndarray, least: int) -> np.ndarray:
 
 @compiled
 def mixed(key):
-    """A 64-bit hash of a key: the finalizer of SplitMix64."""
+    """A 64-bit hash of a key: ``splitmix64.mix`` for one number, as compiled loops need it."""
     z = key
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,21 +1,19 @@
 """The unfinished data set: a folder beside its place, found again by a later run of the same rows and settings.
 
 ``NAME.partial-IDENTITY/data`` becomes ``NAME`` when it is whole; no reader looks into it before. The identity stands
-for the rows, the settings and the library, so that what an earlier run left is used only if it fits.
+for the rows, the settings and the code, so that what an earlier run left is used only if it fits.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from dlrm_lib.errors import InputError
-from dlrm_lib.files import put_in_place
+from dlrm_lib.files import locked, put_in_place
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
@@ -86,8 +84,9 @@ class Unfinished:
                     found=error.strerror,
                     remedy="Name a folder that can be written to, with --output or --spill.",
                 ) from None
-        with _locked(self._folder) as free, _locked(self._spill) as spill_free:
-            if not (free and (spill_free or self._spill == self._folder)):
+        with locked(self._folder) as free, locked(self._spill) as spill_free:
+            # A folder that is gone belonged to a run that has just finished.
+            if not (free and self._folder.exists() and (spill_free or self._spill == self._folder)):
                 raise InputError(
                     f"Another run is making {self._output}.", remedy="Wait for it, or choose another output."
                 )
@@ -117,8 +116,8 @@ class Unfinished:
         for parent in {self._folder.parent, self._spill.parent}:
             for path in sorted(parent.glob(f"{self._output.name}.partial-*")):
                 if path.name != self._folder.name:
-                    with _locked(path) as free:
-                        if free:
+                    with locked(path) as free:
+                        if free and path.exists():
                             shutil.rmtree(path)
                             found.append(path)
         return found
@@ -130,16 +129,3 @@ class Unfinished:
     def _remove(self) -> None:
         for folder in {self._folder, self._spill}:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Tries to lock a folder while the block runs; yields whether it could."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield folder.exists()  # gone: the run that held it has just finished
-    except BlockingIOError:
-        yield False
-    finally:
-        os.close(descriptor)

@@ -15,8 +15,9 @@ from dlrm_lib.features import SPLITS, FeatureSpec
 from dlrm_lib.preprocess.compiled import compiled
 from dlrm_lib.preprocess.counting import Share, part_ids
 from dlrm_lib.preprocess.job import Job
-from dlrm_lib.preprocess.shuffle import deal, splitmix64
+from dlrm_lib.preprocess.shuffle import deal
 from dlrm_lib.preprocess.spill import Part, read_blocks, written
+from dlrm_lib.splitmix64 import splitmix64
 
 DEALT = "dealt.npy"  # int64 [parts, buckets + 1]: where each bucket starts in each part's dealt rows
 _SORTED_ROWS = 1 << 13  # rows gathered at a time: few enough to stay in the cache while their columns are written
@@ -24,19 +25,17 @@ _SORTED_ROWS = 1 << 13  # rows gathered at a time: few enough to stay in the cac
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where every row goes. Rows are numbered over all files in time order; the first ``train`` ones are training rows.
+    """Where every row goes. Rows are numbered over all files in time order.
 
     Attributes:
-        train, test, validation: Rows of each split; in input order test precedes validation.
+        rows: Of each split, in that order, as ``split_rows`` has it.
         spec: The encoded columns.
         shares: The shares of each column.
         parts: How many parts there are.
         bucket_bits: How many bits of a training row's number choose its bucket.
     """
 
-    train: int
-    test: int
-    validation: int
+    rows: dict[str, int]
     spec: FeatureSpec
     shares: tuple[tuple[Share, ...], ...]
     parts: int
@@ -56,7 +55,7 @@ def reserve(job: Job, layout: Layout) -> None:
     for split in SPLITS:
         for name in (layout.record.names or ())[1:]:
             with open(job.folder / split / f"{name}.bin", "ab") as file:
-                file.truncate(getattr(layout, split) * layout.record[name].itemsize)
+                file.truncate(layout.rows[split] * layout.record[name].itemsize)
 
 
 def encode_part(job: Job, layout: Layout, index: int, part: Part, first: int) -> tuple[dict[str, int], np.ndarray]:
@@ -73,7 +72,7 @@ def encode_part(job: Job, layout: Layout, index: int, part: Part, first: int) ->
         Clicks by split.
         int64 [buckets]: how many of its rows each bucket of training rows gets.
     """
-    shuffled = min(part.rows, max(0, layout.train - first)) if job.config.order == "shuffled" else 0
+    shuffled = min(part.rows, max(0, layout.rows["train"] - first)) if job.config.order == "shuffled" else 0
     place = np.arange(part.rows)
     number = splitmix64(job.config.shuffle_seed, np.arange(first, first + shuffled))
     place[:shuffled], dealt = deal(number, layout.bucket_bits)
@@ -103,7 +102,7 @@ def encode_part(job: Job, layout: Layout, index: int, part: Part, first: int) ->
 def _pieces(layout: Layout, row: int, stop: int) -> Iterator[tuple[str, int, int, int]]:
     """Cuts rows ``row`` to ``stop`` by split: its name, the first row's place in it, the piece counted from ``row``."""
     begin = 0
-    for split, rows in (("train", layout.train), ("test", layout.test), ("validation", layout.validation)):
+    for split, rows in layout.rows.items():
         first, last = max(row, begin), min(stop, begin + rows)
         if first < last:
             yield split, first - begin, first - row, last - row

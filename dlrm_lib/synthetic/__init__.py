@@ -13,7 +13,7 @@ import hashlib
 import itertools
 import json
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import numpy as np
 
 from dlrm_lib.config import PreprocessConfig, SyntheticConfig
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import SPLITS
+from dlrm_lib.features import SPLITS, split_rows
 from dlrm_lib.files import new_folder, write_text
 from dlrm_lib.synthetic.ceiling import EncodedView, quality, visible
 from dlrm_lib.synthetic.columns import CATEGORICALS
@@ -112,10 +112,10 @@ def _chunks(config: SyntheticConfig) -> Iterator[tuple[int, int, int]]:
 
 
 def _splits(config: SyntheticConfig, label: np.ndarray, raw: np.ndarray, encoded: np.ndarray) -> dict[str, Any]:
-    """The days before the last are training; the last day's first half is test, the rest validation."""
-    last = day_rows(config, config.days - 1)
-    train, test = config.rows - last, config.rows - last + last // 2
-    parts = {"train": slice(train), "validation": slice(test, None), "test": slice(train, test)}
+    """What each split's rows say, and how well they can be scored."""
+    rows = split_rows(config.rows, day_rows(config, config.days - 1))
+    ends = itertools.accumulate(rows.values())
+    parts = {split: slice(end - rows[split], end) for split, end in zip(rows, ends, strict=True)}
     return {
         split: {
             "rows": len(label[parts[split]]),

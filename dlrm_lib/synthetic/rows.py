@@ -26,7 +26,7 @@ _HEX = np.array([f"{number:04x}" for number in range(2**16)], "S4").view(np.uint
 
 
 @dataclass(frozen=True)
-class Rows:
+class Samples:
     """Some rows of one day.
 
     Attributes:
@@ -58,13 +58,13 @@ class Source:
             self._integer_text = [_integer_text(values) for values in self._tables.integers]
         return self._tables
 
-    def draw(self, day: int, chunk: int, rows: int) -> Rows:
+    def draw(self, day: int, chunk: int, rows: int) -> Samples:
         """The first ``rows`` rows (at most CHUNK) of a chunk."""
         rng, outcomes = self._outcomes(day, chunk, rows)
         ranks = outcomes[CRITEO.numerical :]
         identifiers = [column.identify(rank, day) for column, rank in zip(CATEGORICALS, ranks, strict=True)]
         clicks = probability(self.on(day).logit(outcomes))
-        return Rows(outcomes, identifiers, clicks, rng.random(CHUNK)[:rows] < clicks)
+        return Samples(outcomes, identifiers, clicks, rng.random(CHUNK)[:rows] < clicks)
 
     def outcomes(self, day: int, chunk: int, rows: int) -> list[np.ndarray]:
         """The ``outcomes`` of ``draw`` alone, which are cheaper to draw once more than to keep."""
@@ -82,7 +82,7 @@ class Source:
             ranks.append(first[index] + ((number & np.uint32(0xFFFF)) * width[index] >> np.uint32(16)))
         return rng, [*bins, *ranks]
 
-    def text(self, rows: Rows) -> bytes:
+    def text(self, rows: Samples) -> bytes:
         """The lines of rows of the day drawn last: label, integers, tokens, tab separated."""
         texts = [text[bins] for text, bins in zip(self._integer_text, rows.outcomes, strict=False)]
         for j, identifier in enumerate(rows.identifiers):

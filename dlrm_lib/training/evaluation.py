@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import torch
@@ -53,7 +54,9 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def scored(inference: Inference, split: Split, *, batch_size: int) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
+def scored(
+    inference: Inference, split: Split, *, batch_size: int
+) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
     """The samples of a split in their order, batch by batch, on the device: label float32 [B], logit float32 [B].
 
     A logit need not be a number.
@@ -80,6 +83,16 @@ def predict(inference: Inference, split: Split, *, batch_size: int) -> np.ndarra
     if logit.isnan().any():
         raise _diverged(split, int(logit.isnan().nonzero()[0]))
     return logit.double().sigmoid().numpy()
+
+
+@overload
+def evaluate(inference: Inference, split: Split, *, batch_size: int, step: int = 0) -> Evaluation: ...
+
+
+@overload
+def evaluate(
+    inference: Inference, split: Split, *, batch_size: int, step: int = 0, abandon: Callable[[], bool]
+) -> Evaluation | None: ...
 
 
 def evaluate(

@@ -17,8 +17,8 @@ from dlrm_lib.dataset import Batch, InOrder, Order, ShuffledBatches, ShuffledRow
 from dlrm_lib.model.layers import Standardise
 from dlrm_lib.optim import learning_rate
 from dlrm_lib.training.build import Training
+from dlrm_lib.training.divergence import DivergenceMonitor
 from dlrm_lib.training.evaluation import Evaluation, evaluate
-from dlrm_lib.training.watch import Watch
 
 # From so many training rows a model learns what its numbers are like, if it is to standardise them.
 MEASURED_ROWS = 2**17
@@ -86,6 +86,7 @@ def fit(
     Example:
         >>> from dlrm_lib.config import Config
         >>> from dlrm_lib.dataset import random_dataset
+        >>> from dlrm_lib.training import build, fit
         >>> config = Config.from_preset("smoke", {"max_steps": 20, "print_freq": 10, "synthetic_dataset": True})
         >>> training = build(config, random_dataset(config))
         >>> [event.step for event in fit(training)]
@@ -97,7 +98,7 @@ def fit(
     per_epoch, steps, test_freq = training.steps_per_epoch, training.steps, config.test_freq
     model.train()
 
-    since, watch = _Since(step), Watch(model, step)
+    since, watch = _Since(step), DivergenceMonitor(model, step)
     measured_rows, measured_seconds = 0, 0.0
     with contextlib.closing(_batches(train, config, step)) as batches:
         for batch in itertools.islice(batches, max(0, steps - step.done)):

@@ -11,15 +11,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from bench.on_gpu.stand_in_gpu import StandInGpu
 
 from dlrm_lib import clean_timing
+from dlrm_lib.backends.cuda.backend import Cuda
 from dlrm_lib.benchmark import Spread
-from dlrm_lib.devices import Cuda, Device, ModelShape
-from dlrm_lib.devices.capture import Captured
-from dlrm_lib.devices.cpu import Cpu
-from dlrm_lib.devices.cuda import CudaKernels
 from dlrm_lib.errors import InputError
+from dlrm_lib.model import DLRM, Parts
 
 # What nvidia-smi is asked for; reading changes nothing.
 _READINGS = (
@@ -56,7 +54,8 @@ class Card:
     """One GPU, and timing on it.
 
     Attributes:
-        device: As the library has it.
+        backend: As the library has it.
+        plain_layers: The same with layers as they are, not compiled.
         rehearsal: It is a stand-in, and no figure means anything.
         repeats: Timed segments.
         segment: Seconds that a segment lasts about.
@@ -80,14 +79,13 @@ class Card:
                 found=f"torch {torch.__version__}, CUDA {torch.version.cuda or 'not built in'}",
                 remedy="--rehearse runs it on the CPU, tiny, without measuring anything.",
             )
-        self.device: Device = Cuda()
-        self.plain_layers: Device = _PlainLayers()
+        self.backend, self.plain_layers = Cuda(), _PlainLayers()
 
     def state(self) -> dict[str, Any]:
         """What ``nvidia-smi`` reads now; memory in MiB, clocks in MHz, power in W, temperature in °C."""
         if not shutil.which("nvidia-smi"):
-            return {"name": self.device.description}
-        index = str(self.device.torch_device.index or 0)
+            return {"name": self.backend.description}
+        index = str(self.backend.torch_device.index or 0)
         command = ["nvidia-smi", f"--id={index}", f"--query-gpu={','.join(_READINGS)}", "--format=csv,noheader,nounits"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return dict(zip(_READINGS, map(_number, done.stdout.split(", ")), strict=False))
@@ -99,7 +97,7 @@ class Card:
     def in_turn(self, contestants: dict[str, Callable[[int], object]]) -> dict[str, Timing]:
         """The same for several: a segment of each, then another of each. Every first one counts: the card is ours."""
         times = clean_timing.in_turn(
-            contestants, rounds=self.repeats, seconds=self.segment, tries=1, settle=self.device.synchronize
+            contestants, rounds=self.repeats, seconds=self.segment, tries=1, settle=self.backend.synchronize
         )
         return {name: Timing(tuple(of.seconds)) for name, of in times.items()}
 
@@ -123,7 +121,7 @@ class StandIn(Card):
     distinct = 2
 
     def __init__(self) -> None:
-        self.device = self.plain_layers = _StandInDevice()
+        self.backend = self.plain_layers = StandInGpu()
 
     def state(self) -> dict[str, Any]:
         return {"name": "none: this is a rehearsal"}
@@ -135,36 +133,8 @@ class StandIn(Card):
 class _PlainLayers(Cuda):
     """A GPU on which MLPs are not compiled."""
 
-    def compiled(self, mlp: nn.Module, execution: str) -> nn.Module:
-        return mlp
-
-
-class _StandInDevice(Cpu):
-    fuses = True
-    ranks_scores = True
-
-    def precision(self, name: str) -> str:
-        return {"auto": "fp16", "tf32": "fp32"}.get(name, name)
-
-    def execution(self, name: str) -> str:
-        return "graph" if name == "auto" else name
-
-    def kernels(self, execution: str, shape: ModelShape) -> CudaKernels | None:
-        return None if self.execution(execution) == "eager" else CudaKernels(shape, self.torch_device)
-
-    def captured(self, function: Callable[[tuple], torch.Tensor]) -> Captured:
-        return Captured(function, _Rerun())
-
-
-class _Rerun:
-    """Where a GPU would replay, the function runs again."""
-
-    def aside(self, function: Callable[[], torch.Tensor]) -> torch.Tensor:
-        return function()
-
-    def record(self, function: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
-        result = torch.zeros(())
-        return lambda: result.copy_(function()), result
+    def _layers(self, model: DLRM) -> Parts:
+        return model.parts
 
 
 def _number(text: str) -> float | str:

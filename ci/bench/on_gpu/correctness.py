@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import torch
-from bench.build import build
+from bench.build import new_model, new_step
 from bench.on_gpu import seeds
 from bench.on_gpu.card import Card
 from bench.on_gpu.data import draw, resident, workload
 from bench.on_gpu.report import Part, Report
 
-from dlrm_lib.devices import PRECISIONS
+from dlrm_lib.backends.backend import PRECISIONS
+from dlrm_lib.backends.step import TrainingStep
 from dlrm_lib.metrics import auc
 from dlrm_lib.metrics.on_device import DeviceScores
-from dlrm_lib.model.interaction import DotInteraction
-from dlrm_lib.training import TrainStep
+from dlrm_lib.model.interactions.dot import DotInteraction
 
 # Largest error, as a share of the result, both as Euclidean norms. Sums are float32 everywhere; what is left is the
 # rounding of results to 8 or 11 bits, and of TF32's factors to 11.
@@ -35,15 +35,15 @@ def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 def kernels(card: Card, report: Report) -> None:
     """Each Triton kernel in each precision, on the sizes that training has, a batch of odd size."""
-    from dlrm_lib.kernels import gather, interaction, update
+    from dlrm_lib.backends.cuda import gather, interaction, update
 
-    work, device = workload(card), card.device.torch_device
+    work, device = workload(card), card.backend.torch_device
     # Triton's interpreter, which a rehearsal runs in, does not compute in bf16.
     names = [name for name in PRECISIONS if not (card.rehearsal and name == "bf16")]
     errors: dict[str, float] = {}
     batch_size, columns, dim = card.batch_sizes[0] - 3, len(work.spec.cardinalities), work.model.embedding_dim
 
-    reference = DotInteraction(columns + 1, dim).to(device)
+    reference = DotInteraction(columns + 1, True, work.model).to(device)
     upstream = torch.randn(batch_size, reference.width, device=device)
     for name in names:
         inputs = [torch.randn(batch_size, *shape, device=device) for shape in ((dim,), (columns, dim))]
@@ -67,7 +67,7 @@ def kernels(card: Card, report: Report) -> None:
     report.keep("kernels", errors=errors, bounds=BOUNDS)
     del inputs, exact, expected, found
 
-    model = build(work, card.device).model
+    model = new_model(work, card.backend)
     weight, offsets = model.tables.weight, model.tables.offsets
     ids = draw(work.spec, batch_size, seed=1).categorical.clone()
     last = torch.tensor(work.spec.cardinalities, dtype=torch.int32) - 1
@@ -124,7 +124,7 @@ def steps(card: Card, report: Report) -> None:
 
     def trained(execution: str, precision: str, **settings) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         how = {"batch_size": batch_size, "execution": execution, "precision": precision, **settings}
-        step = build(work.trained_with(**how), card.plain_layers, seed=1).step()
+        step = new_step(work.trained_with(**how), card.plain_layers, seed=1)
         losses = torch.stack([step(batches[number % len(batches)], work.training.lr) for number in range(count)])
         return losses.double(), _state(step)
 
@@ -135,7 +135,7 @@ def steps(card: Card, report: Report) -> None:
         report.check(
             f"graph and eager, deterministic, {count} steps, {precision}", same, "every bit" if same else f"{differ}"
         )
-    begin = build(work, card.plain_layers, seed=1).model.state_dict()
+    begin = new_model(work, card.plain_layers, seed=1).state_dict()
     losses, state = trained("graph", "fp32")
     expected_losses, expected = trained("eager", "fp32")
     apart = (losses - expected_losses).abs().max().item()
@@ -165,7 +165,7 @@ def overflow(card: Card, report: Report) -> None:
     for execution in ("compile", "graph"):
         for name, (scale, bad) in cases.items():
             how = {"batch_size": batch_size, "execution": execution, "precision": "fp16", "loss_scale": scale}
-            step = build(work.trained_with(**how), card.plain_layers, seed=2).step()
+            step = new_step(work.trained_with(**how), card.plain_layers, seed=2)
             for number in range(6):  # the fourth is recorded
                 step(batches[number % (len(batches) - 1)], work.training.lr)
             skipped, before = step.skipped, _state(step)
@@ -187,9 +187,9 @@ def scores(card: Card, report: Report) -> None:
     label = (torch.rand(rows, generator=generator) < 0.03).float()
     logit = torch.randn(rows, generator=generator) + label
     logit[::3] = logit[::3].mul(100).round() / 100  # ties
-    on_device = DeviceScores(rows, card.device.torch_device)
+    on_device = DeviceScores(rows, card.backend.torch_device)
     for part in zip(label.split(65_537), logit.split(65_537), strict=True):
-        on_device.update(*(tensor.to(card.device.torch_device) for tensor in part))
+        on_device.update(*(tensor.to(card.backend.torch_device) for tensor in part))
     found, expected = on_device.result()[1], auc(label.numpy().astype(bool), logit.numpy())
     report.check(f"AUC of {rows:,} rows, device and host", found == expected, f"{found:.9f}, {expected:.9f}")
 
@@ -200,7 +200,7 @@ def _poison(*like: torch.Tensor, dtype: torch.dtype) -> None:
         torch.full(tensor.shape, float("nan"), dtype=dtype, device=tensor.device)
 
 
-def _state(step: TrainStep) -> dict[str, torch.Tensor]:
+def _state(step: TrainingStep) -> dict[str, torch.Tensor]:
     state = {**step.model.state_dict(), **{f"step.{name}": value for name, value in step.state_dict().items()}}
     return {name: tensor.clone() for name, tensor in state.items()}
 

@@ -69,7 +69,7 @@ def planted_logit(numerical: torch.Tensor, categorical: torch.Tensor) -> torch.T
 def resident(card: Card, work: Workload, batch_size: int, *, ids: str = "zipf") -> list[Batch]:
     """Different batches in the card's memory."""
     rows = draw(work.spec, card.distinct * batch_size, ids=ids)
-    parts = (tensor.to(card.device.torch_device).split(batch_size) for tensor in rows)
+    parts = (tensor.to(card.backend.torch_device).split(batch_size) for tensor in rows)
     return [Batch(*parts) for parts in zip(*parts, strict=True)]
 
 

@@ -9,13 +9,14 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from bench.build import build
+from bench.build import new_model
 from bench.on_gpu.card import Card
 from bench.on_gpu.data import resident, unique_share, workload
 from bench.on_gpu.report import Report
 from bench.on_gpu.roofline import kernel_costs
 
-from dlrm_lib.devices import PRECISIONS
+from dlrm_lib.backends.backend import PRECISIONS
+from dlrm_lib.model import blueprint
 
 Calls = dict[str, Callable[[int], object]]
 
@@ -24,7 +25,7 @@ def times(card: Card, report: Report) -> None:
     """Each kernel in 16 bit on batches in rotation: microseconds, and TB/s of what must be moved."""
     calls, distinct = _calls(card, "fp16")
     work = workload(card)
-    costs = kernel_costs(work.spec, work.model, distinct=distinct, number_bytes=2)
+    costs = kernel_costs(blueprint(work.spec, work.model), distinct=distinct, number_bytes=2)
     costs["embedding update, in order"] = costs["embedding update"]
     rows = card.batch_sizes[0]
     for name, cost in costs.items():
@@ -38,7 +39,7 @@ def times(card: Card, report: Report) -> None:
 
 def sweep(card: Card, report: Report) -> None:
     """Times of each kernel with other constants of its module: advice for whoever sets them, beside what is set."""
-    from dlrm_lib.kernels import gather, interaction, update
+    from dlrm_lib.backends.cuda import gather, interaction, update
 
     calls, _ = _calls(card, "fp16")
     options: dict[str, tuple[ModuleType, dict[str, tuple[int, ...]]]] = {
@@ -69,10 +70,10 @@ def sweep(card: Card, report: Report) -> None:
 
 def _calls(card: Card, precision: str) -> tuple[Calls, float]:
     """The kernels as functions of a number, and the share of different rows in a batch."""
-    from dlrm_lib.kernels import gather, interaction, update
+    from dlrm_lib.backends.cuda import gather, interaction, update
 
-    work, device, dtype = workload(card), card.device.torch_device, PRECISIONS[precision]
-    model = build(work, card.device).model
+    work, device, dtype = workload(card), card.backend.torch_device, PRECISIONS[precision]
+    model = new_model(work, card.backend)
     weight, offsets, width = model.tables.weight, model.tables.offsets, model.interaction.width
     batches = resident(card, work, card.batch_sizes[0])
     ids = [batch.categorical for batch in batches]

@@ -21,7 +21,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from bench.build import build
+from bench.build import new_step
 from bench.on_gpu import peer_build
 from bench.on_gpu.card import Card
 from bench.on_gpu.data import resident, workload
@@ -42,7 +42,7 @@ class Theirs:
 
     def __init__(self, card: Card, work: Workload, weights: DLRM, *, amp: bool, graph: bool) -> None:
         """Starts from the weights of ours."""
-        self._amp, self._device = amp, card.device.torch_device
+        self._amp, self._backend = amp, card.backend
         self.model = _model(card, work, amp=amp)
         _take_weights(self.model, weights)
         # One group each, as apex's fused optimizer has them; torch's one is the replacement.
@@ -54,7 +54,7 @@ class Theirs:
         else:
             self._layers = torch.optim.SGD(layers, lr=work.training.lr, fused=True)
         self._tables = torch.optim.SGD(self.model.bottom_model.embeddings.parameters(), lr=work.training.lr)
-        kind = self._device.type
+        kind = card.backend.torch_device.type
         self._scaler = torch.amp.GradScaler(kind, init_scale=8192.0, growth_interval=10**9, enabled=amp)
         self._loss = torch.nn.BCEWithLogitsLoss()
         self._static: list[torch.Tensor] | None = None
@@ -64,7 +64,8 @@ class Theirs:
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         batch = [batch.numerical, batch.categorical, batch.label]
-        loss = self._recorded(batch) if self._graph else self._forward_backward(batch)
+        with self._backend.computing_in("fp16" if self._amp else "tf32"):
+            loss = self._recorded(batch) if self._graph else self._forward_backward(batch)
         self._scaler.step(self._layers)
         self._scaler.unscale_(self._tables)
         self._tables.step()  # also where gradients overflowed, as in its trainer
@@ -75,7 +76,7 @@ class Theirs:
         for optimizer in (self._layers, self._tables):
             optimizer.zero_grad(set_to_none=True)
         numerical, categorical, label = batch
-        with torch.autocast(self._device.type, dtype=torch.float16, enabled=self._amp):
+        with torch.autocast(self._backend.torch_device.type, dtype=torch.float16, enabled=self._amp):
             loss = self._loss(self.model(numerical, categorical).squeeze().float(), label)
         self._scaler.scale(loss).backward()
         return loss
@@ -151,13 +152,11 @@ def _compare(card: Card, report: Report, part: str, size: int, precision: str) -
     work = workload(card).trained_with(batch_size=batch_size, precision=precision, execution="graph")
     batches = resident(card, work, batch_size)
     longs = [batch._replace(categorical=batch.categorical.long()) for batch in batches]  # as its own reader gives them
-    ours = build(work, card.device)
-    torch.backends.cuda.matmul.allow_tf32 = not amp
+    step = new_step(work, card.backend)
     contestants: dict[str, Trained] = {}
     for name, graph in {"theirs": False, "theirs, graph": True}.items():
         if not (graph and card.rehearsal):
-            contestants[name] = Trained(Theirs(card, work, ours.model, amp=amp, graph=graph), longs)
-    step = ours.step()
+            contestants[name] = Trained(Theirs(card, work, step.model, amp=amp, graph=graph), longs)
     contestants["ours"] = Trained(lambda batch: step(batch, work.training.lr), batches)
     first = {name: contestant.first for name, contestant in contestants.items()}
     apart = max(abs(loss - first["ours"]) / first["ours"] for loss in first.values())
@@ -203,7 +202,7 @@ def _model(card: Card, work: Workload, *, amp: bool) -> torch.nn.Module:
             embedding_dim=work.model.embedding_dim,
             use_cpp_mlp=_apex_is_here(),
             fp16=amp,
-            device=card.device.torch_device.type,
+            device=card.backend.torch_device.type,
             **settings,
         )
 

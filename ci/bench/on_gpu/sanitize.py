@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,10 +20,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.on_gpu.card import Card
+from bench.on_gpu.data import TINY
 from bench.on_gpu.report import Part, Report
 from bench.on_gpu.toolkit import tool
 
-from dlrm_lib.model.interaction import DotInteraction
+from dlrm_lib.model.interactions.dot import DotInteraction
 
 # Tables below, at and above what kernels treat as small; lengths that are no power of two; batches around a block.
 TABLES = (1, 128, 129, 1000)
@@ -35,7 +37,7 @@ _SUMMARY = re.compile(r"========= (?:ERROR SUMMARY: (\d+) errors?|RACECHECK SUMM
 
 def run_kernels(device: torch.device, dtypes: tuple[torch.dtype, ...], *, atomics: bool = True) -> None:
     """Runs each kernel once on each size; ``atomics`` False leaves out those that add atomically."""
-    from dlrm_lib.kernels import gather, update
+    from dlrm_lib.backends.cuda import gather, update
 
     sizes = torch.tensor(TABLES)
     offsets = (sizes.cumsum(0) - sizes).to(device)
@@ -61,12 +63,12 @@ def run_kernels(device: torch.device, dtypes: tuple[torch.dtype, ...], *, atomic
 def _interact_both_ways(
     bottom: torch.Tensor | None, rows: torch.Tensor, self_interaction: bool, overflow: torch.Tensor
 ) -> None:
-    from dlrm_lib.kernels.interaction import interact
+    from dlrm_lib.backends.cuda.interaction import interact
 
-    has_bottom = bottom is not None
-    settings = {"self_interaction": self_interaction}
-    width = DotInteraction(rows.shape[1] + has_bottom, rows.shape[2], has_bottom=has_bottom, **settings).width
-    out = interact(bottom, rows, width, precision="fp32", overflow=overflow, **settings)
+    has_bottom, (_, columns, dim) = bottom is not None, rows.shape
+    model = replace(TINY.model, embedding_dim=dim, bottom_mlp_sizes=(dim,), self_interaction=self_interaction)
+    width = DotInteraction(columns + has_bottom, has_bottom, model).width
+    out = interact(bottom, rows, width, self_interaction=self_interaction, precision="fp32", overflow=overflow)
     out.backward(torch.randn_like(out))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import statistics
 
 import torch
-from bench.build import build
+from bench.build import new_step
 from bench.on_gpu.card import Card
 from bench.on_gpu.data import HeldRows, draw, workload
 from bench.on_gpu.report import Report
@@ -19,8 +19,8 @@ from bench.workload import Workload
 
 from dlrm_lib.dataset import Batch
 from dlrm_lib.metrics.equivalence import AUC_BOUND, paired
+from dlrm_lib.optim import learning_rate
 from dlrm_lib.training import evaluate
-from dlrm_lib.training.schedule import learning_rate
 
 SEEDS, BATCH_SIZE, STEPS, TEST_ROWS, LR, MOST_ROWS = 10, 2048, 3000, 500_000, 3.0, 500
 
@@ -31,19 +31,19 @@ def parity(card: Card, report: Report) -> None:
     count, batch_size, steps, test_rows = (2, 4, 5, 20) if card.rehearsal else (SEEDS, BATCH_SIZE, STEPS, TEST_ROWS)
     rows = draw(work.spec, steps * batch_size + test_rows, seed=10)
     train, test = (Batch(*part) for part in zip(*(x.split([steps * batch_size, test_rows]) for x in rows), strict=True))
-    train = Batch(*(x.to(card.device.torch_device) for x in train))
+    train = Batch(*(x.to(card.backend.torch_device) for x in train))
     test = HeldRows(work.spec, test)
     found = {
         precision: _trained(card, work, train, test, precision, count, batch_size)
         for precision in (("fp32", "fp16") if card.rehearsal else ("fp32", "bf16", "fp16"))
     }
-    for precision, areas in found.items():
+    for precision, aucs in found.items():
         report.line(
-            f"      AUC {precision}: mean {statistics.fmean(areas):.5f}, over seeds ±{statistics.stdev(areas):.5f}"
+            f"      AUC {precision}: mean {statistics.fmean(aucs):.5f}, over seeds ±{statistics.stdev(aucs):.5f}"
         )
         if precision == "fp32":
             continue
-        interval = paired(areas, found["fp32"])
+        interval = paired(aucs, found["fp32"])
         report.check(
             f"AUC {precision} less fp32, {count} seeds, 95 % within ±{AUC_BOUND}",
             card.rehearsal or interval.within(AUC_BOUND),
@@ -51,7 +51,7 @@ def parity(card: Card, report: Report) -> None:
         )
         report.keep("auc", **{f"{precision}_less_fp32": interval._asdict()})
     settings = {"batch_size": batch_size, "steps": steps, "test_rows": test_rows, "lr": LR, "most_rows": MOST_ROWS}
-    report.keep("auc", areas=found, bound=AUC_BOUND, **settings)
+    report.keep("auc", aucs=found, bound=AUC_BOUND, **settings)
 
 
 def _trained(
@@ -61,15 +61,12 @@ def _trained(
     steps = len(train.label) // batch_size
     work = work.trained_with(batch_size=batch_size, precision=precision, execution="graph")
     work = work.trained_with(warmup_steps=steps // 10, decay_start_step=steps // 2, decay_steps=steps // 2)
-    areas = []
+    aucs = []
     for seed in range(count):
-        built = build(work, card.plain_layers, seed=seed)
-        step = built.step()
+        step = new_step(work, card.plain_layers, seed=seed)
         for number in torch.randperm(steps, generator=torch.Generator().manual_seed(seed)).tolist():
             batch = Batch(*(x[number * batch_size : (number + 1) * batch_size] for x in train))
-            step(batch, learning_rate(step.done, built.training))
-        evaluation = evaluate(
-            built.model, test, batch_size=32_768, device=card.device, step=step.done, precision=step.precision
-        )
-        areas.append(evaluation.auc)
-    return areas
+            step(batch, learning_rate(step.done, work.training))
+        inference = card.backend.inference(step.model, step.precision, work.training.execution)
+        aucs.append(evaluate(inference, test, batch_size=32_768, step=step.done).auc)
+    return aucs

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench.build import build
+from bench.build import new_model
 from bench.on_gpu import kernels, roofline
 from bench.on_gpu.card import Card
 from bench.on_gpu.data import draw, resident, unique_share, workload, write_dataset
@@ -18,8 +18,9 @@ from bench.on_gpu.training import LADDER, Step, Trained, compiled, share
 from bench.workload import Workload
 
 from dlrm_lib.benchmark import benchmark_inference, endless_batches
+from dlrm_lib.config import Config
 from dlrm_lib.dataset import Batch, RandomDataset
-from dlrm_lib.training import Progress, fit
+from dlrm_lib.training import Progress, build, fit
 
 TARGET = 8e6  # samples per second with AMP; the aim is 12 million, and 16 would be more than hoped for
 PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
@@ -93,8 +94,9 @@ def with_reader(card: Card, report: Report) -> None:
         steps = dataset.train.steps(batch_size)
         for batch in dataset.train.batches(batch_size, check=False):  # into the page cache
             del batch
-        built = build(work.trained_with(benchmark_warmup_steps=steps, print_freq=steps), card.device)
-        events = fit(built.model, dataset, built.training, card.device)
+        work = work.trained_with(benchmark_warmup_steps=steps, print_freq=steps)
+        config, model = Config(model=work.model, training=work.training), new_model(work, card.backend)
+        events = fit(build(config, dataset, backend=card.backend, model=model))
         progress = [event for event in events if isinstance(event, Progress)]
     rate = progress[-1].average_samples_per_second
     report.line(f"      with the reader: {rate / 1e6:.2f} M samples/s over {2 * steps} steps")
@@ -110,15 +112,13 @@ def with_reader(card: Card, report: Report) -> None:
 def inference(card: Card, report: Report) -> None:
     """Latency and throughput of single batches, their way to the card included."""
     work = workload(card)
+    model = new_model(work, card.backend)
     for precision in ("fp32", "fp16"):
-        card.device.precision(precision)
-        model = build(work, card.device).for_inference()
+        asked = card.backend.inference(model, precision, work.training.execution)
         for batch_size in (1, 2) if card.rehearsal else INFERENCE:
             dataset = RandomDataset(work.spec, test_rows=batch_size * 64, ids="zipf")
             settings = {"steps": 3, "warmup": 1} if card.rehearsal else {"steps": 200, "warmup": 30}
-            latency = benchmark_inference(
-                model, endless_batches(dataset.test, batch_size), device=card.device, precision=precision, **settings
-            )
+            latency = benchmark_inference(asked, endless_batches(dataset.test, batch_size), **settings)
             times = f"median {latency.p50 * 1e3:.3f} ms, 99 % in {latency.p99 * 1e3:.3f} ms"
             report.line(f"      {precision} batch {batch_size:5}: {times}, {latency.throughput:,.0f} samples/s")
             report.keep("inference", **{f"{precision} {batch_size}": asdict(latency)})

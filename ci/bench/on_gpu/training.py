@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from bench.build import build
+from bench.build import new_model, new_step
 from bench.on_gpu.card import Card, Timing
 from bench.train_peers import Plain
 from bench.workload import Workload
 from torch.nn import functional
 
+from dlrm_lib.backends.backend import Backend
 from dlrm_lib.dataset import Batch
-from dlrm_lib.devices import PRECISIONS, Device
 
 Step = Callable[[Batch], torch.Tensor]
 
@@ -21,19 +21,19 @@ Step = Callable[[Batch], torch.Tensor]
 def plain(card: Card, work: Workload) -> Step:
     """A module per table with sparse gradients, autocast, a gradient scaler and one optimizer, all torch's own."""
     precision = work.training.precision
-    network = Plain(build(work, card.device).model, work.model, sparse=True).to(card.device.torch_device)
+    network = Plain(new_model(work, card.backend), work.model, sparse=True).to(card.backend.torch_device)
     optimizer = torch.optim.SGD(network.parameters(), lr=work.training.lr)
-    kind = card.device.torch_device.type
-    scaler = torch.amp.GradScaler(kind, init_scale=8192.0, growth_interval=2**31 - 1, enabled=precision == "fp16")
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    half = precision in ("bf16", "fp16")
+    scaler = torch.amp.GradScaler(
+        card.backend.torch_device.type, init_scale=8192.0, growth_interval=2**31 - 1, enabled=precision == "fp16"
+    )
 
     def step(batch: Batch) -> torch.Tensor:
         optimizer.zero_grad()
-        with torch.autocast(kind, dtype=PRECISIONS[precision] if half else None, enabled=half):
-            logits = network(batch.numerical, batch.categorical.long().unbind(1))
-        loss = functional.binary_cross_entropy_with_logits(logits.float(), batch.label)
-        scaler.scale(loss).backward()
+        with card.backend.computing_in(precision):
+            with card.backend.autocast(precision):
+                logits = network(batch.numerical, batch.categorical.long().unbind(1))
+            loss = functional.binary_cross_entropy_with_logits(logits.float(), batch.label)
+            scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
         return loss.detach()
@@ -43,7 +43,7 @@ def plain(card: Card, work: Workload) -> Step:
 
 def rows_leaf(card: Card, work: Workload) -> Step:
     """The library's ordinary step: plain torch, tables outside autograd."""
-    return _ours(work.trained_with(execution="eager"), card.device)
+    return _ours(work.trained_with(execution="eager"), card.backend)
 
 
 def fused(card: Card, work: Workload) -> Step:
@@ -58,11 +58,11 @@ def graph(card: Card, work: Workload) -> Step:
 
 def compiled(card: Card, work: Workload) -> Step:
     """The same with compiled MLPs: what ``--execution graph`` does."""
-    return _ours(work.trained_with(execution="graph"), card.device)
+    return _ours(work.trained_with(execution="graph"), card.backend)
 
 
-def _ours(work: Workload, device: Device) -> Step:
-    step = build(work, device).step()
+def _ours(work: Workload, backend: Backend) -> Step:
+    step = new_step(work, backend)
     return lambda batch: step(batch, work.training.lr)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 
 from dlrm_lib.backends.backend import Backend
+from dlrm_lib.backends.cpu import subnormals
 from dlrm_lib.backends.cpu.kernels import CpuKernels
 from dlrm_lib.backends.inference import Inference
 from dlrm_lib.backends.step import TrainingStep
@@ -18,21 +20,18 @@ from dlrm_lib.errors import InputError
 from dlrm_lib.model import DLRM, Parts
 from dlrm_lib.model.interactions.dot import DotInteraction
 from dlrm_lib.optim import OPTIMIZERS
-from dlrm_lib.records import hardware
+from dlrm_lib.records import cpuinfo, hardware
 
 _BF16 = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512", "bf16": "Arm"}
 
 
 def bf16_units() -> str | None:
-    """What multiplies bf16 numbers here: AMX (several times faster than fp32), AVX-512 or Arm; None: nothing does.
+    """What multiplies bf16 numbers here: AMX, AVX-512 or Arm; None: nothing does. ``lab.machine`` measures how fast.
 
     The answer comes from Linux; elsewhere it is None.
     """
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    features = next((set(line.split()) for line in lines if line.startswith(("flags", "Features"))), set())
+    facts = cpuinfo()
+    features = facts.get("flags", facts.get("Features", "")).split()
     return next((unit for feature, unit in _BF16.items() if feature in features), None)
 
 
@@ -73,6 +72,10 @@ class Cpu(Backend):
             raise InputError("CUDA graphs need an NVIDIA GPU.", found="the CPU", remedy="Use --execution auto.")
         # What a Gaudi would collect first runs at once here: Habana's commands train on a processor too.
         return {"auto": "compile", "lazy": "eager"}.get(name, name)
+
+    def computing_in(self, precision: str) -> contextlib.AbstractContextManager:
+        """In any precision, subnormal numbers are zero."""
+        return subnormals.as_zero()
 
     def training_step(self, model: DLRM, config: ResolvedTraining) -> TrainingStep:
         kernels = self.kernels(model, config.execution)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from dlrm_lib.backends.backend import PRECISIONS, Backend, Batch
+from dlrm_lib.backends.backend import PRECISIONS, AnyBatch, Backend
 from dlrm_lib.backends.cuda.capture import Captured
 from dlrm_lib.backends.cuda.kernels import GpuKernels, NoTriton
 from dlrm_lib.backends.cuda.step import FusedStep, obstacle, with_kernel
@@ -142,11 +142,11 @@ class Cuda(Backend):
         bottom = model.bottom and _CompiledLayers(model.bottom)
         return model.parts._replace(bottom=bottom, top=_CompiledLayers(model.top))
 
-    def captured(self, function: Callable[[Batch], torch.Tensor]) -> Captured[Batch]:
+    def captured(self, function: Callable[[AnyBatch], torch.Tensor]) -> Captured[AnyBatch]:
         """The function of a batch as one CUDA graph, recorded at its fourth call."""
         return Captured(function, _CudaGraphs())
 
-    def put(self, batch: Batch) -> Batch:
+    def put(self, batch: AnyBatch) -> AnyBatch:
         """Called by the threads that read: they wait for the copy, the GPU computes meanwhile."""
         compute = torch.cuda.current_stream(self.torch_device)
         pinned = [tensor.pin_memory() for tensor in batch]

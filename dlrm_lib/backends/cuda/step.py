@@ -83,10 +83,8 @@ class FusedStep(TrainingStep):
             torch._amp_foreach_non_finite_check_and_unscale_(gradients, self._overflow, self._one)
             step = step / self.loss_scale.scale
         self.optimizer.dense.step()  # divides by the scale, or does nothing, by itself
-        gradient = rows.grad
-        self._kernels.add_rows(
-            tables.weight, ids, gradient, step, self._overflow  # type: ignore[arg-type]  # no longer None
-        )
+        gradient: torch.Tensor = rows.grad  # type: ignore[assignment]  # it went backward
+        self._kernels.add_rows(tables.weight, ids, gradient, step, self._overflow)
         if self.loss_scale:
             self.loss_scale.update(self._overflow)
         return loss

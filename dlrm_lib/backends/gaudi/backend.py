@@ -13,7 +13,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from dlrm_lib.backends.backend import Backend, Batch
+from dlrm_lib.backends.backend import AnyBatch, Backend
 from dlrm_lib.backends.gaudi import environment
 from dlrm_lib.backends.gaudi.step import CoalescedStep, sums
 from dlrm_lib.backends.inference import Inference
@@ -169,7 +169,7 @@ class Hpu(Backend):
         super().seed(seed)
         self._hpu.manual_seed_all(seed)
 
-    def put(self, batch: Batch) -> Batch:
+    def put(self, batch: AnyBatch) -> AnyBatch:
         """Starts the copies, from pinned memory, and does not wait for them."""
         return super().put(type(batch)(*(tensor.pin_memory() for tensor in batch)) if self._pins else batch)
 

@@ -87,7 +87,8 @@ class CoalescedStep(Step[CoalescedBatch]):
 
     def _gradient(self, leaf: torch.Tensor, batch: CoalescedBatch) -> torch.Tensor:
         """float32 [U, D], the same for all mentions of a row."""
-        gradient = leaf.grad.index_select(0, batch.source)  # type: ignore[union-attr]  # no longer None
+        of_rows: torch.Tensor = leaf.grad  # type: ignore[assignment]  # it went backward
+        gradient = of_rows.index_select(0, batch.source)
         if self._has_zeros:
             # Bags shorter than L point at the row of zeros, which must stay that.
             gradient.mul_((batch.rows != self._layout.zero_row).unsqueeze(1))

@@ -26,7 +26,11 @@ def learning_rate(config: TrainingConfig, steps: int, *, headless: bool = False)
     def rates(training: TrainingConfig) -> list[float]:
         return [schedule.learning_rate(step, training) for step in range(steps)]
 
-    third: dict[str, Any] = {"warmup_steps": steps // 3, "decay_start_step": 2 * steps // 3, "decay_steps": steps - 2 * steps // 3}
+    third: dict[str, Any] = {
+        "warmup_steps": steps // 3,
+        "decay_start_step": 2 * steps // 3,
+        "decay_steps": steps - 2 * steps // 3,
+    }
     own = {"this configuration": rates(config)}
     if headless:
         own["a third warmup, a third decay"] = rates(replace(config, **third))

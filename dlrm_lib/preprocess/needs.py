@@ -24,7 +24,7 @@ _TASK_BYTES = 450_000_000  # at most: a full part, or a full bin of counts
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Needs:
     """What a run will need.
 
     Attributes:
@@ -53,7 +53,7 @@ class Plan:
         )
 
 
-def make_plan(files: list[Path], columns: RawColumns, cores: int) -> Plan:
+def estimate_needs(files: list[Path], columns: RawColumns, cores: int) -> Needs:
     """Estimates what a run needs.
 
     Args:
@@ -66,7 +66,7 @@ def make_plan(files: list[Path], columns: RawColumns, cores: int) -> Plan:
     read, lines = (sum(column) for column in zip(*sampled, strict=True))
     rows = round(size * lines / read) if read else 0
     output, spill = disk_needs(rows, columns)
-    return Plan(
+    return Needs(
         files=len(files),
         bytes=size,
         rows=rows,
@@ -89,11 +89,11 @@ def memory_needs(cores: int) -> int:
     return _JAVA_BYTES + cores * _TASK_BYTES
 
 
-def check_plan(plan: Plan, data: Path, work: Path, *, cores: int, here: bool, memory: int | None = None) -> None:
+def check_needs(needs: Needs, data: Path, work: Path, *, cores: int, here: bool, memory: int | None = None) -> None:
     """Checks that disk and memory suffice.
 
     Args:
-        plan: What the run needs.
+        needs: What the run needs.
         data: Folder of the data set.
         work: Folder of the intermediate files.
         cores: Tasks at a time.
@@ -104,7 +104,7 @@ def check_plan(plan: Plan, data: Path, work: Path, *, cores: int, here: bool, me
         InputError: there is too little of one of them.
     """
     disks: dict[int, list[tuple[Path, int]]] = {}
-    for folder, needed in ((data, plan.output_bytes), (work, plan.spill_bytes)):
+    for folder, needed in ((data, needs.output_bytes), (work, needs.spill_bytes)):
         held = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())  # by an earlier run
         disks.setdefault(folder.stat().st_dev, []).append((folder, needed - held))
     for on_disk in disks.values():
@@ -117,10 +117,10 @@ def check_plan(plan: Plan, data: Path, work: Path, *, cores: int, here: bool, me
                 remedy="Free some space, or choose other places with --output and --spill.",
             )
     memory = available_memory() if memory is None else memory
-    if here and memory is not None and plan.memory_bytes > memory:
+    if here and memory is not None and needs.memory_bytes > memory:
         possible = (memory - _JAVA_BYTES) // _TASK_BYTES
         raise InputError(
-            f"{cores} tasks at a time need about {plan.memory_bytes / _GB:.1f} GB of memory.",
+            f"{cores} tasks at a time need about {needs.memory_bytes / _GB:.1f} GB of memory.",
             found=f"{memory / _GB:.1f} GB available",
             remedy=f"Use --cores {possible}." if possible >= 1 else "Close other programs, or raise --memory.",
         )

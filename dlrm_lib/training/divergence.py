@@ -15,7 +15,7 @@ from dlrm_lib.model import DLRM
 from dlrm_lib.training.diagnosis import diagnose
 
 
-class Watch:
+class DivergenceMonitor:
     """Raises ``TrainingDiverged`` with a diagnosis when something is wrong.
 
     A loss has run away when it is ten times that of the first step, and of a model that gives every row 0.5 (ln 2).
