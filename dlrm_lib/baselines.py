@@ -14,7 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from dlrm_lib.dataset import EncodedDataset, Split
+from dlrm_lib.dataset import EncodedDataset
+from dlrm_lib.dataset.encoded import ColumnSplit
 from dlrm_lib.metrics import log_loss
 
 _FOLDS = 5
@@ -37,7 +38,7 @@ def logistic_regression(dataset: EncodedDataset, strengths: Sequence[float] = (0
     splits = (dataset.train, dataset.validation, dataset.test)
     train, validation, test = (_features(split, scaler, np.array(modes)) for split in splits)
     model = LogisticRegression(max_iter=200, warm_start=True)
-    best_loss, best = np.inf, None
+    best_loss, best = np.inf, np.empty(0)
     for strength in strengths:
         with warnings.catch_warnings():
             # Two hundred steps leave the last digits of the weights open, not those of the AUC.
@@ -55,7 +56,7 @@ def _most_frequent(values: np.ndarray) -> float:
     return float(distinct[counts.argmax()])
 
 
-def _features(split: Split, scaler: StandardScaler, modes: np.ndarray) -> csr_array:
+def _features(split: ColumnSplit, scaler: StandardScaler, modes: np.ndarray) -> csr_array:
     """float32 [rows, 2 N + sum of cardinalities]: standardised numbers, flags of their modes, a one for each id."""
     rows, numerical, columns = len(split), split.spec.numerical, len(split.categorical)
     numbers = split.numerical.astype(np.float64)
@@ -91,7 +92,7 @@ def gradient_boosting(
         ValueError: the training rows hold one class only.
     """
     rng, train = np.random.default_rng(seed), dataset.train
-    rows = slice(None)
+    rows: slice | np.ndarray = slice(None)
     if len(train) > most_rows:
         rows = np.sort(rng.choice(len(train), most_rows, replace=False, shuffle=False))
     clicked = np.asarray(train.label[rows])
@@ -116,7 +117,7 @@ def gradient_boosting(
     return best[:, 1].astype(np.float64)
 
 
-def _parts(dataset: EncodedDataset, of_train: slice | np.ndarray) -> list[tuple[Split, slice | np.ndarray]]:
+def _parts(dataset: EncodedDataset, of_train: slice | np.ndarray) -> list[tuple[ColumnSplit, slice | np.ndarray]]:
     return [(dataset.train, of_train), (dataset.validation, slice(None)), (dataset.test, slice(None))]
 
 

@@ -7,13 +7,14 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from dlrm_lib.backends.backend import Backend
 from dlrm_lib.backends.inference import Inference
-from dlrm_lib.backends.step import TrainingStep
+from dlrm_lib.backends.step import Step
 from dlrm_lib.clean_timing import in_turn
 from dlrm_lib.config import TrainingConfig
 from dlrm_lib.dataset import Batch, Split
@@ -131,7 +132,7 @@ def benchmark_training(
     return speeds
 
 
-def _held(step: TrainingStep, split: Split, batch_size: int) -> Callable[[int], torch.Tensor]:
+def _held(step: Step[Any], split: Split, batch_size: int) -> Callable[[int], torch.Tensor]:
     """The step on the batch with a number, of those that are held on the device."""
     count = min(max(_HELD_ROWS // batch_size, _FEWEST), _MOST)
     batches = [step.prepare(batch) for batch in itertools.islice(endless_batches(split, batch_size), count)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -38,7 +38,7 @@ class Times:
 
 
 def in_turn(
-    contestants: dict[Name, Callable[[int], object]],
+    contestants: Mapping[Name, Callable[[int], object]],
     *,
     rounds: int,
     seconds: float = 0.5,
@@ -82,7 +82,10 @@ def _steps_in(seconds: float, step: Callable[[int], object], settle: Callable[[]
 
 def quartiles(values: list[float]) -> tuple[float, float, float] | None:
     """First quartile, median, third quartile; None of fewer than two values, which say nothing about their spread."""
-    return tuple(statistics.quantiles(values, n=4, method="inclusive")) if len(values) > 1 else None
+    if len(values) < 2:
+        return None
+    first, median, third = statistics.quantiles(values, n=4, method="inclusive")
+    return first, median, third
 
 
 def ratios(slow: Times, fast: Times) -> list[float]:

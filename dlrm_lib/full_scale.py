@@ -132,7 +132,7 @@ def recipe(log: ClickLog, rates: Rates, *, cores: int) -> list[RecipeStep]:
         rates: Measured on small data, with so many cores.
         cores: Tasks of ``preprocess`` at a time.
     """
-    raw, encoded, model = f"data/{log.name}", f"data/{log.name}-encoded", f"data/{log.name}.safetensors"
+    raw, encoded, checkpoint = f"data/{log.name}", f"data/{log.name}-encoded", f"data/{log.name}.safetensors"
     config = Config.from_preset(log.preset)
     source = f"{raw}/{log.published.targets[0].name}" if len(log.published.targets) == 1 else raw
     output, spill = disk_needs(log.rows, CRITEO)
@@ -157,14 +157,14 @@ def recipe(log: ClickLog, rates: Rates, *, cores: int) -> list[RecipeStep]:
         RecipeStep(
             name="train",
             command=f"python -m dlrm_lib train --preset {log.preset} --dataset {encoded} "
-            f"--save_checkpoint_path {model}",
+            f"--save_checkpoint_path {checkpoint}",
             seconds=config.training.epochs * (log.training_rows / rates.training + evaluated),
             disk_bytes=2 * tables,
             memory_bytes=tables,
         ),
         RecipeStep(
             name="test",
-            command=f"python -m dlrm_lib test --dataset {encoded} --load_checkpoint_path {model}",
+            command=f"python -m dlrm_lib test --dataset {encoded} --load_checkpoint_path {checkpoint}",
             seconds=evaluated,
         ),
     ]

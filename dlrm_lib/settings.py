@@ -82,6 +82,7 @@ def check(f: dataclasses.Field, value: Any) -> None:
         )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Section:
     """Checks every field against its declared choices or range when a section is built."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from dlrm_lib.backends.inference import Inference
-from dlrm_lib.backends.step import TrainingStep
+from dlrm_lib.backends.step import Step
 from dlrm_lib.config import ResolvedTraining, TrainingConfig
 from dlrm_lib.model import DLRM
 
@@ -67,7 +67,7 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def training_step(self, model: DLRM, config: ResolvedTraining) -> TrainingStep:
+    def training_step(self, model: DLRM, config: ResolvedTraining) -> Step[Any]:
         """The fastest step there is here for a model, on the device, and a configuration.
 
         Raises:

@@ -7,7 +7,8 @@ sees a table.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import torch
 from torch.nn import functional
@@ -21,8 +22,25 @@ if TYPE_CHECKING:
     from dlrm_lib.backends.backend import Backend
 
 
-class TrainingStep:
+class Prepared(Protocol):
+    """What any step needs of a batch, on the device."""
+
+    @property
+    def numerical(self) -> torch.Tensor:
+        """float32 [B, N]."""
+
+    @property
+    def label(self) -> torch.Tensor:
+        """float32 [B], 0 or 1."""
+
+
+PreparedBatch = TypeVar("PreparedBatch", bound=Prepared)
+
+
+class Step(ABC, Generic[PreparedBatch]):
     """Forward, backward and update of one batch, with all that is remembered from step to step.
+
+    Each step has a form of batch of its own, which ``prepare`` makes.
 
     Attributes:
         model: What is trained.
@@ -70,50 +88,36 @@ class TrainingStep:
         """Steps among those done whose gradients overflowed fp16 and which changed nothing."""
         return int(self.loss_scale.skipped) if self.loss_scale else 0
 
-    def prepare(self, batch: Batch) -> tuple:
+    @abstractmethod
+    def prepare(self, batch: Batch) -> PreparedBatch:
         """What a step takes: the batch as it was read, in the device's memory."""
-        return self.backend.put(batch)
 
-    def row_ids(self, batch: Batch) -> torch.Tensor:
+    @abstractmethod
+    def row_ids(self, batch: PreparedBatch) -> torch.Tensor:
         """int64 rows of the tables that a prepared batch stands for, [B, M] or [B, M, L]."""
-        return self.model.tables.row_ids(batch.categorical)
 
-    def __call__(self, batch: Batch, lr: float) -> torch.Tensor:
+    def __call__(self, batch: PreparedBatch, lr: float) -> torch.Tensor:
         """Trains on one prepared batch with learning rate ``lr``; returns its mean loss in nats (a float32 scalar)."""
         with self.backend.computing_in(self.precision):
             loss = self._step(batch, lr)
         self.done += 1
         return loss
 
-    def _step(self, batch: Batch, lr: float) -> torch.Tensor:
-        tables, row_ids = self.model.tables, self.row_ids(batch)
-        rows = tables.gather(row_ids).requires_grad_()
-        loss = self._backward(batch, rows)
-        if self.loss_scale and not self._unscale(rows):
-            return loss
-        self.optimizer.update_layers(lr, self.done + 1)
-        self.optimizer.update_rows(*tables.spread(row_ids, rows.grad), lr)
-        return loss
+    @abstractmethod
+    def _step(self, batch: PreparedBatch, lr: float) -> torch.Tensor:
+        """All of it but the count."""
 
-    def _backward(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
+    def _backward(self, batch: PreparedBatch, rows: torch.Tensor) -> torch.Tensor:
         """Leaves the gradients of the loss, or of the scaled loss, at the parameters and at ``rows``."""
         loss = functional.binary_cross_entropy_with_logits(self._logits(batch, rows), batch.label)
         self.optimizer.dense.zero_grad()
         (loss * self.loss_scale.scale if self.loss_scale else loss).backward()
         return loss.detach()
 
-    def _logits(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
+    def _logits(self, batch: PreparedBatch, rows: torch.Tensor) -> torch.Tensor:
         """float32 [B] with their gradient."""
         with self.backend.autocast(self.precision):
             return self.model.dense(batch.numerical, rows, self._parts).float()
-
-    def _unscale(self, rows: torch.Tensor) -> bool:
-        """Divides all gradients by the loss scale; tells whether they are finite."""
-        gradients = [tensor.grad for tensor in (*self.model.parameters(), rows)]
-        torch._foreach_mul_(gradients, 1 / self.loss_scale.value)
-        overflow = ~torch.stack([gradient.isfinite().all() for gradient in gradients]).all()
-        self.loss_scale.update(overflow)
-        return not overflow
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Everything but the model that the next step depends on, by name; the device's tensors are not copied."""
@@ -131,3 +135,32 @@ class TrainingStep:
         for name, tensor in self.state_dict().items():
             tensor.copy_(state[name])
         self.done = int(state["done"])
+
+
+class TrainingStep(Step[Batch]):
+    """The step in plain torch, for every rule and every model; a backend may hand in faster parts and a faster rule."""
+
+    def prepare(self, batch: Batch) -> Batch:
+        return self.backend.put(batch)
+
+    def row_ids(self, batch: Batch) -> torch.Tensor:
+        return self.model.tables.row_ids(batch.categorical)
+
+    def _step(self, batch: Batch, lr: float) -> torch.Tensor:
+        tables, row_ids = self.model.tables, self.row_ids(batch)
+        rows = tables.gather(row_ids).requires_grad_()
+        loss = self._backward(batch, rows)
+        if self.loss_scale and not self._unscale(rows, self.loss_scale):
+            return loss
+        self.optimizer.update_layers(lr, self.done + 1)
+        gradient: torch.Tensor = rows.grad  # type: ignore[assignment]  # it went backward
+        self.optimizer.update_rows(*tables.spread(row_ids, gradient), lr)
+        return loss
+
+    def _unscale(self, rows: torch.Tensor, scale: LossScale) -> bool:
+        """Divides all gradients by the loss scale; tells whether they are finite."""
+        gradients = [tensor.grad for tensor in (*self.model.parameters(), rows) if tensor.grad is not None]
+        torch._foreach_mul_(gradients, 1 / scale.value)
+        overflow = ~torch.stack([gradient.isfinite().all() for gradient in gradients]).all()
+        scale.update(overflow)
+        return not overflow

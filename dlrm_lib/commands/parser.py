@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from dlrm_lib.commands import COMMANDS, Command
 from dlrm_lib.commands.command import ALIASES
@@ -21,7 +21,7 @@ _SHORT = {"shuffle_batch_order": "shuffle"}
 class _Parser(argparse.ArgumentParser):
     """Reports bad arguments as an ``InputError``, so that every mistake reads alike."""
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         raise InputError(f"{self.prog}: {message}", remedy=f"See `{self.prog} --help`.")
 
 
@@ -91,7 +91,7 @@ def _add_switch(group: argparse._ArgumentGroup, name: str, text: str, also: str 
         metavar="true|false",
         help=text,
     )
-    no_names = [f.replace(also, f"no{also}") for f in other_names]
+    no_names = [f"{dash}no{also}" for dash in ("-", "--") if also]
     switch.add_argument(f"--no{name}", *no_names, dest=name, action="store_const", const=False, help=argparse.SUPPRESS)
 
 

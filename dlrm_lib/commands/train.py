@@ -106,7 +106,8 @@ class _Report:
     log: Callable[[dict[str, Any]], None]
 
     def __post_init__(self) -> None:
-        self.bars, self.began, self.rows_per_second = progress_bars(), time.perf_counter(), None
+        self.bars, self.began = progress_bars(), time.perf_counter()
+        self.rows_per_second: float | None = None
 
     def tell(self, event: Progress | Evaluation) -> None:
         """One event, to the log, the bar and the screen."""

@@ -64,7 +64,10 @@ class PreprocessConfig(Section):
 
         Raises:
             InputError: ``frequency_limit`` names a column that is not there.
+            ValueError: it is left open; ``for_rows`` settles it.
         """
+        if self.frequency_limit is None:
+            raise ValueError("frequency_limit is left open")
         general, special = _frequency_limits(self.frequency_limit)
         if beyond := [column for column in special if column >= columns]:
             raise InputError(

@@ -132,23 +132,28 @@ class TrainingConfig(Section):
             )
 
     def for_rows(self, rows: int) -> TrainingConfig:
-        """These settings for so many training rows: what was left open follows from their number.
+        """These settings for so many training rows: what was left open follows from their number."""
+        decay_steps = self.decay_steps
+        if decay_steps is None:
+            start = self.warmup_steps if self.decay_start_step is None else self.decay_start_step
+            decay_steps = max(0, self.steps(rows) - start)
+        return dataclasses.replace(self, batch_size=self.batch_size_for(rows), decay_steps=decay_steps)
+
+    def batch_size_for(self, rows: int) -> int:
+        """``batch_size``, or where it is left open what follows from the number of training rows.
 
         The batch grows more slowly than they do: it is 32 for 4,000 rows, 256 for 100,000, 1,024 for a million. So a
         pass takes 130, 390 and 980 steps: with more rows, the network goes further from where it started.
         """
-        config = self
-        if config.batch_size is None:
-            batch_size = 2 ** max(0, round(math.log2(max(rows, 1) ** 0.6 / 4)))
-            config = dataclasses.replace(config, batch_size=batch_size)
-        if config.decay_steps is None:
-            start = config.warmup_steps if config.decay_start_step is None else config.decay_start_step
-            config = dataclasses.replace(config, decay_steps=max(0, config.steps(rows) - start))
-        return config
+        return self.batch_size or 2 ** max(0, round(math.log2(max(rows, 1) ** 0.6 / 4)))
+
+    def steps_per_epoch(self, rows: int) -> int:
+        """Steps of one pass over so many samples."""
+        return -(-rows // self.batch_size_for(rows))
 
     def steps(self, rows: int) -> int:
-        """Steps of a whole training on so many samples; ``batch_size`` is not open."""
-        of_all_epochs = self.epochs * -(-rows // self.batch_size)
+        """Steps of a whole training on so many samples."""
+        of_all_epochs = self.epochs * self.steps_per_epoch(rows)
         return min(of_all_epochs, self.max_steps or of_all_epochs)
 
     def resolved(self, rows: int, *, device: str, precision: str, execution: str) -> ResolvedTraining:
@@ -159,7 +164,7 @@ class TrainingConfig(Section):
             **{
                 **values,
                 "decay_start_step": self.warmup_steps if self.decay_start_step is None else self.decay_start_step,
-                "test_freq": self.test_freq or max(1, -(-rows // config.batch_size)),
+                "test_freq": self.test_freq or max(1, config.steps_per_epoch(rows)),
                 "device": device,
                 "precision": precision,
                 "execution": execution,

@@ -88,6 +88,10 @@ class ColumnSplit(FileSplit):
 class EncodedDataset(Dataset):
     """An encoded data set: ``train``, ``validation`` and ``test`` splits with their manifest."""
 
+    train: ColumnSplit
+    validation: ColumnSplit
+    test: ColumnSplit
+
     def __init__(self, folder: str | Path) -> None:
         """Opens ``folder``.
 

@@ -55,5 +55,5 @@ def _compiled() -> Callable[..., None]:
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     function = library(Path(__file__).with_suffix(".c")).take
     function.restype = None
-    function.argtypes = [pointer] * 2 + [number, pointer, number] + [pointer] * 2 + [number] + [pointer] * 3
+    function.argtypes = [pointer, pointer, number, pointer, number, pointer, pointer, number, *[pointer] * 3]
     return function

@@ -69,11 +69,14 @@ class ArchiveMember:
         md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
         with tarfile.open(archive, "r|gz") as tar:
             for entry in tar:
-                if entry.isfile() and PurePosixPath(entry.name).name == self.member:
+                if (
+                    entry.isfile()
+                    and PurePosixPath(entry.name).name == self.member
+                    and (content := tar.extractfile(entry))
+                ):
                     break
             else:
                 raise LookupError(f"it has no {self.member}")
-            content = tar.extractfile(entry)
             with content, part.open("wb") as out, report.bar(f"unpacking {self.member}", entry.size) as bar:
                 while chunk := content.read(_CHUNK):
                     out.write(chunk)

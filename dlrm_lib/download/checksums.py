@@ -6,8 +6,8 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 from dlrm_lib.download import report
 
@@ -46,5 +46,5 @@ def text_md5(path: Path) -> str:
     return found.hexdigest()
 
 
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
+def _chunks(file: BufferedIOBase) -> Iterator[bytes]:
     return iter(lambda: file.read(_CHUNK), b"")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from dlrm_lib.download.archive import ArchiveMember
 from dlrm_lib.download.parquet import ParquetDay
@@ -62,7 +63,7 @@ class Published:
 
 def kaggle() -> Published:
     """The labelled rows of Kaggle's Display Advertising Challenge: one file of seven days, 45,840,617 rows."""
-    archive = {"size": 4_576_820_670, "checksum": "md5:df9b1b3766d9ff91d5ca3eb3d23bed27"}
+    archive: dict[str, Any] = {"size": 4_576_820_670, "checksum": "md5:df9b1b3766d9ff91d5ca3eb3d23bed27"}
     links = (
         (
             "https://go.criteo.net/criteo-research-kaggle-display-advertising-challenge-dataset.tar.gz",
@@ -114,7 +115,7 @@ def terabyte(days: Iterable[int] = range(DAYS)) -> Published:
 
 def _day(day: int) -> Target:
     kib, md5, text_md5 = _ORIGINALS[day]
-    original = {"size": kib << 10, "checksum": f"md5:{md5}"}
+    original: dict[str, Any] = {"size": kib << 10, "checksum": f"md5:{md5}"}
     date = datetime.date(2015, 2, 15) + datetime.timedelta(days=day)
     return Target(
         name=f"day_{day}.gz",

@@ -5,7 +5,7 @@ The trusted functions need Spark's packages, so they are imported when an answer
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -20,7 +20,7 @@ def encode_numbers(values):
     return np.log(np.maximum(filled + 2, 1)).astype(np.float16)
 
 
-def _encoded(values: list[int | None]) -> np.ndarray:
+def _encoded(values: Sequence[int | None]) -> np.ndarray:
     from dlrm_lib.preprocess.rows import encode_integers
 
     integer = np.array([[0 if value is None else value for value in values]], np.int64)
@@ -133,7 +133,7 @@ def _ties(answer: Callable) -> str | None:
     if got == {"z": 1, "b": 2, "é": 3, "B": 4, "a": 5}:
         return "values with equal counts keep the order in which they came: sort them by their UTF-8 bytes."
     if isinstance(got, dict) and got.get("z") == 1 and got != expected and sorted(got.values()) == [1, 2, 3, 4, 5]:
-        order = sorted(got, key=got.get)[1:]
+        order = sorted(got, key=lambda value: got[value])[1:]
         return f"equal counts are ordered by UTF-8 bytes, B a b é: yours are in the order {' '.join(order)}."
     return compare(got, expected, f"the ids of {counts} with limit 1")
 

@@ -6,7 +6,6 @@ import copy
 import functools
 import importlib
 import inspect
-import linecache
 import pkgutil
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -163,10 +162,10 @@ def _explained(answer: Callable, error: BaseException) -> _AnswerRaised:
     frames = traceback.extract_tb(error.__traceback__)
     # The learner's own code: the file or notebook cell that the function is defined in.
     file = getattr(getattr(answer, "__code__", None), "co_filename", None)
-    own = [frame.lineno for frame in frames if frame.filename == file]
+    own = [frame for frame in frames if frame.filename == file]
     # Torch raises NotImplementedError too, but deeper: only a stub raises it itself.
     is_stub = isinstance(error, NotImplementedError) and frames[-1].filename == file
-    where = f" in line {own[-1]}: `{linecache.getline(file, own[-1]).strip()}`" if own else ""
+    where = f" in line {own[-1].lineno}: `{own[-1].line}`" if own else ""
     return _AnswerRaised(f"your function raised {_describe(error)}{where}.", is_stub=is_stub)
 
 

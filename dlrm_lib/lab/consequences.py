@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -53,7 +52,7 @@ def consequences(config: Config, spec: FeatureSpec, rows: int, machine: Machine)
     mlp_parameters = sum(parameter.numel() for parameter in model.parameters())
     table_parameters = model.tables.weight.numel()
 
-    per_epoch, steps = math.ceil(rows / training.batch_size), training.steps(rows)
+    per_epoch, steps = training.steps_per_epoch(rows), training.steps(rows)
     parts = training_cost(model, number_bytes=4)
     # Each weight is read forward and backward and written, and so is what the dense twin remembers of it, read and
     # written.
@@ -91,8 +90,8 @@ def _about_memory(memory: int, machine: Machine) -> Iterator[str]:
 
 
 def _about_steps(training: TrainingConfig, rows: int, steps: int) -> Iterator[str]:
-    if training.batch_size > rows:
-        yield f"A batch of {training.batch_size:,} is larger than the data: each epoch is one step of {rows:,} rows."
+    if (batch_size := training.batch_size_for(rows)) > rows:
+        yield f"A batch of {batch_size:,} is larger than the data: each epoch is one step of {rows:,} rows."
     if 0 < steps < training.warmup_steps:
         yield f"Training ends at step {steps:,}, within the warmup of {training.warmup_steps:,}: lr is never reached."
     if not training.decay_steps or not steps:

@@ -20,8 +20,13 @@ _FIRST, _OTHERS = BLUE, (ORANGE, GREEN, PINK, AMBER, SKY)
 class Curve(Protocol):
     """What is drawn of a run, one that trains (``Run``) or a kept one (``KeptRun``)."""
 
-    progress: Sequence[Progress]
-    evaluations: Sequence[Evaluation]
+    @property
+    def progress(self) -> Sequence[Progress]:
+        """Its parts, in their order."""
+
+    @property
+    def evaluations(self) -> Sequence[Evaluation]:
+        """Its evaluations, in their order."""
 
 
 class Curves(AnyWidget):
@@ -36,7 +41,7 @@ class Curves(AnyWidget):
 
     _esm = Path(__file__).with_suffix(".js")
     _css = CURVES
-    runs = List().tag(sync=True)
+    runs = List[Any]().tag(sync=True)
 
     def show(self, runs: Mapping[str, Curve]) -> None:
         """Draws these runs, name → run."""

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container
 from typing import Any
 
 from ipywidgets import HTML, Box, Checkbox, Dropdown, SelectionSlider, Text
@@ -31,7 +31,7 @@ class Field:
     """
 
     def __init__(
-        self, declaration: dataclasses.Field, changed: Callable[[str], None], absent: Sequence[str] = ()
+        self, declaration: dataclasses.Field, changed: Callable[[str], None], absent: Container[str] = ()
     ) -> None:
         """
         Args:
@@ -52,7 +52,7 @@ class Field:
         self.complain(None)
         self.entry.observe(self._typed, "value")
 
-    def _entry(self, absent: Sequence[str]) -> Text | Dropdown | Checkbox:
+    def _entry(self, absent: Container[str]) -> Text | Dropdown | Checkbox:
         f = self.declaration
         common = {"tooltip": f"{f.name}: {f.metadata['help']}"}
         if f.metadata["choices"]:

@@ -78,7 +78,8 @@ class History:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder, self.unreadable = Path(folder), []
+        self.folder = Path(folder)
+        self.unreadable: list[str] = []
 
     def keep(self, run: Run) -> KeptRun:
         """Writes a run, whatever its state, under a new name.

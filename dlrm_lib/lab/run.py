@@ -39,14 +39,15 @@ class Run:
         self.asked, data = config, config.data
         self.dataset = random_dataset(config) if data.synthetic_dataset else subset(dataset, data.dataset_subset)
         rows = len(self.dataset.train)
-        self.steps = config.training.for_rows(rows).steps(rows)
+        self.steps = config.training.steps(rows)
         self.config = watchable(config, self.dataset.train)
         self.device_description: str | None = None
         self.training: Training | None = None
         self.progress: list[Progress] = []
         self.evaluations: list[Evaluation] = []
         self.results = Results()
-        self.state, self.failure = "new", None
+        self.state = "new"
+        self.failure: str | None = None
         self._clock: tuple[float, float | None] = 0.0, None  # seconds until the last start, and when that was
         self._measured_rows = self._measured_seconds = 0.0
 
@@ -95,9 +96,9 @@ class Run:
         state = "stopped"  # of a run that is interrupted amid a step
         try:
             on_event(self)
-            self._prepare()
+            training = self._prepare()
             if not seen.abandon():
-                for event in fit(self.training, stop=seen.stop, abandon=seen.abandon):
+                for event in fit(training, stop=seen.stop, abandon=seen.abandon):
                     self._take(event)
                     on_event(self)
             state = "stopped" if seen.abandoned else "paused" if seen.stopped and not self._at_end() else "finished"
@@ -114,14 +115,15 @@ class Run:
         self.failure = self.failure or (str(error) if expected else f"{type(error).__name__}: {error}")
         self.state = "failed"
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> Training:
         """Builds what trains, as the command ``train`` does, unless it is there."""
         if self.training:
-            return
+            return self.training
         if not self.config.data.synthetic_dataset:
             refuse_bags(self.config)
-        self.training = build(self.config, self.dataset)
-        self.device_description, self.steps = self.training.backend.description, self.training.steps
+        self.training = training = build(self.config, self.dataset)
+        self.device_description, self.steps = training.backend.description, training.steps
+        return training
 
     def _take(self, event: Progress | Evaluation) -> None:
         if isinstance(event, Evaluation):
@@ -147,10 +149,9 @@ def watchable(config: Config, train: Split) -> Config:
     often.
     The model is the same; but more evaluations can have another best one, so that what repeats the run needs them too.
     """
-    training = config.training.for_rows(len(train))
-    steps = training.steps(len(train))
+    training, steps = config.training, config.training.steps(len(train))
     print_freq = min(training.print_freq, max(1, steps // LOSSES))
-    often = max(1, min(train.steps(training.batch_size), math.ceil(steps / EVALUATIONS)))
+    often = max(1, min(training.steps_per_epoch(len(train)), math.ceil(steps / EVALUATIONS)))
     return config.override(print_freq=print_freq, test_freq=training.test_freq or often)
 
 

@@ -108,9 +108,11 @@ class Search:
         self._study = open_study(self.path, key)
         self._study.pruner = MedianPruner(n_startup_trials=_TO_COMPARE, n_warmup_steps=_FIRST_TENTH)
         self._kept: dict[str, KeptRun | None] = {}
-        self.state, self.failure = "finished" if self.done >= trials else "new", None
+        self.state = "finished" if self.done >= trials else "new"
+        self.failure: str | None = None
         self.run: Run | None = None
-        self._stopping, self._thread = threading.Event(), None
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
 
     @property
     def done(self) -> int:
@@ -139,7 +141,7 @@ class Search:
 
     def join(self, timeout: float | None = None) -> None:
         """Waits until its thread has ended, so many seconds at most."""
-        if self.alive:
+        if self._thread:
             self._thread.join(timeout)
 
     @property
@@ -178,7 +180,7 @@ class Search:
         return self._study.get_trials(deepcopy=False, states=states)
 
     def _best(self) -> FrozenTrial | None:
-        return max(self._trials(TrialState.COMPLETE), key=lambda trial: trial.value, default=None)
+        return max(self._trials(TrialState.COMPLETE), key=lambda trial: trial.value or 0.0, default=None)
 
     def _work(self) -> None:
         try:
@@ -234,9 +236,9 @@ class Search:
             self._on_event(self)
 
         run.train(abandon=lambda: watch.hopeless or self._stopping.is_set(), on_event=on_event)
-        if first and run.state == "failed" and not run.step:
+        if first and run.failure and not run.step:
             raise InputError(run.failure)  # no trial could begin
-        about = {"seconds": run.seconds, "why": run.failure}
+        about: dict[str, Any] = {"seconds": run.seconds, "why": run.failure}
         if run.step:
             kept = self._history.keep(run)
             self._kept[kept.name] = kept
@@ -268,7 +270,7 @@ class _Watch:
             return
         last = run.evaluations[-1]
         tenth = last.step * _TENTHS // run.steps
-        if tenth > self._tenth:
+        if tenth > self._tenth and last.auc is not None:
             self._tenth = tenth
             self._trial.report(last.auc, tenth)
             self.hopeless = self._trial.should_prune()

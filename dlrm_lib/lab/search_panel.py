@@ -64,8 +64,8 @@ class SearchPanel:
         self.take = Button(description="Take the best settings", icon="undo", disabled=True)
         self._bar, self._words, self._found = IntProgress(max=1), HTML(), HTML()
         self.start.on_click(self._start)
-        self.stop.on_click(lambda _: self.search.stop())
-        self.take.on_click(lambda _: self._restored(self.search.best_config))
+        self.stop.on_click(lambda _: self.search and self.search.stop())
+        self.take.on_click(lambda _: self.search and self._restored(self.search.best_config))
         self._words.value = (
             '<span class="dlrm-quiet">The first trial is the form as it stands; the others are chosen by what those '
             "before have shown. The same search goes on where it was stopped.</span>"
@@ -81,6 +81,8 @@ class SearchPanel:
         self._enable()
 
     def _start(self, _: object) -> None:
+        if self._config is None:
+            return
         try:
             self.search = Search(
                 self._config,
@@ -112,8 +114,8 @@ class SearchPanel:
         self._enable()
         self._bar.max, self._bar.value = search.trials, search.done
         parts = [f"<b>{search.state}</b>", f"{search.done} of {search.trials} trials"]
-        if best := search.best:
-            parts.append(f"best validation AUC <b>{best.best.auc:.5f}</b> ({best.name})")
+        if (kept := search.best) and (best := kept.best):
+            parts.append(f"best validation AUC <b>{best.auc:.5f}</b> ({kept.name})")
         failure = (
             f'<pre class="dlrm-failure" role="alert">{html.escape(search.failure)}</pre>' if search.failure else ""
         )

@@ -38,7 +38,7 @@ class TrainingPanel:
         self._bar, self._words, self._failure = IntProgress(max=1), HTML(), HTML()
         self.train.on_click(self._start)
         self.pause.on_click(self._pause)
-        self.stop.on_click(lambda _: self.live.stop())
+        self.stop.on_click(lambda _: self.live and self.live.stop())
         buttons = HBox([self.train, self.pause, self.stop, self._bar]).add_class("dlrm-buttons")
         self.widget = VBox([buttons, self._words, self._failure]).add_class("dlrm-training")
         self._words.value = '<span class="dlrm-quiet">Nothing has been trained here yet.</span>'
@@ -49,6 +49,8 @@ class TrainingPanel:
         self._enable()
 
     def _start(self, _: object = None) -> None:
+        if self._config is None:
+            return
         try:
             run = Run(self._config, self._dataset)
         except InputError as error:
@@ -58,9 +60,9 @@ class TrainingPanel:
         self.live.start()
 
     def _pause(self, _: object) -> None:
-        if self.live.run.state == "paused":
+        if self.live and self.live.run.state == "paused":
             self.live.resume()
-        else:
+        elif self.live:
             self.live.pause()
 
     def show(self, run: Run) -> None:

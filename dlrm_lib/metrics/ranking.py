@@ -152,7 +152,7 @@ def auc_difference(
 
     def difference(rows: np.ndarray) -> float | None:
         one, two = auc(labels[rows], scores[rows]), auc(labels[rows], others[rows])
-        return None if one is None else one - two
+        return None if one is None or two is None else one - two
 
     return _middle(difference, len(labels), draws, seed)
 

@@ -11,6 +11,7 @@ from torch import nn
 from dlrm_lib.config import ModelConfig
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec
+from dlrm_lib.model.cost import linear_layers
 from dlrm_lib.model.embedding import EmbeddingTables
 from dlrm_lib.model.interactions import interaction
 from dlrm_lib.model.layers import MissingFlags, NumberEmbedding, Standardise, mlp
@@ -77,7 +78,7 @@ class DLRM(nn.Module):
         self.top = mlp(self.interaction.width, config.top_mlp_sizes, last_is_linear=True)
         with torch.no_grad():
             # Padding is always zero: NVIDIA starts its weights there too.
-            self.top[0].weight[:, self.interaction.width - self.interaction.padding :] = 0.0
+            linear_layers(self.top)[0].weight[:, self.interaction.width - self.interaction.padding :] = 0.0
 
     @property
     def parts(self) -> Parts:

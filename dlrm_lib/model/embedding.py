@@ -33,7 +33,8 @@ class TableLayout(NamedTuple):
 
     def to(self, device: torch.device) -> TableLayout:
         """The same for ids that are on another device."""
-        return type(self)(*(part.to(device) if isinstance(part, torch.Tensor) else part for part in self))
+        cardinalities, sizes, offsets = (part.to(device) for part in (self.cardinalities, self.sizes, self.offsets))
+        return self._replace(cardinalities=cardinalities, sizes=sizes, offsets=offsets)
 
     def table_ids(self, categorical: torch.Tensor) -> torch.Tensor:
         """Ids within each column → rows within each table, in the same shape and type."""
@@ -61,6 +62,11 @@ class EmbeddingTables(nn.Module):
         weight: float32 [sum of the tables' rows, D], a buffer without gradient; with bags one more row, of zeros.
         offsets: int64 [M], the row where each table begins.
     """
+
+    weight: torch.Tensor
+    cardinalities: torch.Tensor
+    sizes: torch.Tensor
+    offsets: torch.Tensor
 
     def __init__(
         self,

@@ -43,6 +43,10 @@ class Standardise(nn.Module):
 
     epsilon = 1e-5  # added to the variance: a constant column becomes zero
 
+    rows: torch.Tensor
+    mean: torch.Tensor
+    variance: torch.Tensor
+
     def __init__(self, numbers: int) -> None:
         super().__init__()
         self.register_buffer("rows", torch.zeros((), dtype=torch.int64))
@@ -67,6 +71,8 @@ class MissingFlags(nn.Module):
     The encoding gives a missing number a place among the others, where a smooth function treats it like its neighbours;
     that it is missing often says more than any value would.
     """
+
+    missing_numbers: torch.Tensor
 
     def __init__(self, missing_numbers: Sequence[float]) -> None:
         """``missing_numbers`` is what the encoding wrote for one in each column (see ``FeatureSpec``)."""

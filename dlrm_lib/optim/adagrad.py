@@ -17,6 +17,7 @@ class Adagrad(Optimizer):
 
     dense_class = torch.optim.Adagrad
     usual_epsilon = 1e-10
+    epsilon: float
 
     def __init__(self, weight: torch.Tensor, *arguments: Any, **settings: Any) -> None:
         super().__init__(weight, *arguments, **settings)
@@ -37,6 +38,7 @@ class RowwiseAdagrad(Optimizer):
 
     dense_class = torch.optim.Adagrad
     usual_epsilon = 1e-10
+    epsilon: float
 
     def __init__(self, weight: torch.Tensor, *arguments: Any, **settings: Any) -> None:
         super().__init__(weight, *arguments, **settings)

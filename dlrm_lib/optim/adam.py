@@ -10,6 +10,7 @@ from torch import nn
 
 from dlrm_lib.config import TrainingConfig
 from dlrm_lib.model import DLRM
+from dlrm_lib.model.cost import linear_layers
 from dlrm_lib.optim.optimizer import Optimizer
 
 
@@ -23,6 +24,7 @@ class Adam(Optimizer):
     usual_epsilon = 1e-8
     is_static = False
     betas = (0.9, 0.999)
+    epsilon: float
 
     def __init__(
         self,
@@ -51,7 +53,7 @@ class Adam(Optimizer):
             self.state["seen"] = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
 
     @classmethod
-    def of(cls, model: DLRM, config: TrainingConfig, **how: Any) -> Adam:
+    def of(cls, model: DLRM, config: TrainingConfig, **how: Any) -> Optimizer:
         """As ``Optimizer.of``."""
         lasso = Lasso(model, config.interaction_lasso, config.lasso_start_step) if config.interaction_lasso else None
         return super().of(model, config, decay=config.embedding_decay, lasso=lasso, **how)
@@ -101,7 +103,7 @@ class Lasso:
 
     def __init__(self, model: DLRM, strength: float, start_step: int) -> None:
         """It begins behind ``start_step`` steps."""
-        self.layer, self.products = model.top[0], model.interaction.products
+        self.layer, self.products = linear_layers(model.top)[0], model.interaction.products
         self.strength, self.start_step = strength, start_step
 
     @torch.no_grad()

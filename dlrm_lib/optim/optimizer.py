@@ -28,12 +28,12 @@ class Optimizer(ABC):
             fused.
         is_static: An update never waits for the device, and no shape in it depends on the data.
         weight: float32 [rows of all tables, D], updated in place.
-        dense: The layers' optimizer; None without layers.
+        dense: The layers' optimizer; without layers it does nothing.
         rows: What adds to rows of ``weight``.
         state: Tensors by name, on the device of the tables, that a checkpoint must keep.
     """
 
-    dense_class: ClassVar[type[torch.optim.Optimizer]]
+    dense_class: ClassVar[Callable[..., torch.optim.Optimizer]]
     usual_epsilon: ClassVar[float | None] = None
     is_linear: ClassVar[bool] = False
     is_static: ClassVar[bool] = True
@@ -55,9 +55,9 @@ class Optimizer(ABC):
             rows: Code made for the device; plain torch by default.
             dense: Makes the dense twin where a device has one of its own.
         """
-        self.weight, self.rows, parameters = weight, rows or TorchRows(), list(layers)
+        self.weight, self.rows = weight, rows or TorchRows()
         self.epsilon = self.usual_epsilon if epsilon is None else epsilon
-        self.dense = (dense or self._dense)(parameters) if parameters else None
+        self.dense = (dense or self._dense)(list(layers))
         self.state: dict[str, torch.Tensor] = {}
 
     @classmethod
@@ -85,11 +85,12 @@ class Optimizer(ABC):
 
     def bytes_kept_of_layers(self) -> int:
         """The dense twin's part of it."""
-        return sum(map(_bytes, self.dense.state.values())) if self.dense else 0
+        return sum(map(_bytes, self.dense.state.values()))
 
     def _dense(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """The dense twin, its state there from the start, so that it can be read before the first step."""
-        return self.dense_class(parameters, lr=0.0, fused=not parameters[0].is_meta)
+        # As a group: torch refuses an empty list of parameters, but not an empty group.
+        return self.dense_class([{"params": parameters}], lr=0.0, fused=not self.weight.is_meta)
 
 
 def _bytes(state: Mapping[str, Any]) -> int:

@@ -10,15 +10,18 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
 from dlrm_lib.files import new_file, write_text
 from dlrm_lib.records import Record
@@ -43,7 +46,7 @@ _DARK = {light.lower(): dark for light, dark in _DARK.items()}
 _LINE = 0.27  # inches: height of the line that says where numbers come from
 _PIXELS = 1660  # width of a PNG: twice that of a column of text on GitHub
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "figure.dpi": 110,
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
@@ -69,9 +72,11 @@ _STYLE = {
 }
 
 
-def style() -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def style() -> Iterator[None]:
     """Matplotlib's settings for the workbook's figures, as a context or as a decorator of a function that draws."""
-    return plt.rc_context(_STYLE)
+    with plt.rc_context(_STYLE):
+        yield
 
 
 class StyledFigure(Figure):
@@ -117,7 +122,8 @@ def panels(
 @style()
 def label_bars(ax: Axes, texts: list[str], *, gap: float = 4) -> None:
     """Writes a text ``gap`` points behind the end of each horizontal bar, so that nobody has to read the axis."""
-    for bar, text in zip(ax.patches, texts, strict=True):
+    bars = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
+    for bar, text in zip(bars, texts, strict=True):
         end = (bar.get_x() + bar.get_width(), bar.get_y() + bar.get_height() / 2)
         ax.annotate(text, end, (gap, 0), textcoords="offset points", va="center")
 
@@ -133,12 +139,12 @@ def label_lines(ax: Axes, names: Mapping[Line2D, str] | None = None, *, gap: flo
         names: Line → name; by default the labels that they were drawn with.
         gap: Points between the end and the name.
     """
-    names = names or {line: line.get_label() for line in ax.lines if not line.get_label().startswith("_")}
-    ax.figure.draw_without_rendering()  # fixes the layout, and with it where the ends are
+    names = names or {line: label for line in ax.lines if not (label := str(line.get_label())).startswith("_")}
+    cast(Figure, ax.figure).draw_without_rendering()  # fixes the layout, and with it where the ends are
     points = 72 / ax.figure.dpi
     ends = {line: _end(line) for line in names}
     heights = {line: ax.transData.transform(ends[line])[1] * points for line in names}
-    upwards = sorted(names, key=heights.get)
+    upwards = sorted(names, key=lambda line: heights[line])
     places = _apart([heights[line] for line in upwards], 1.25 * plt.rcParams["font.size"])
     for line, place in zip(upwards, places, strict=True):
         ax.annotate(
@@ -191,7 +197,7 @@ def measured_on(figure: Figure, record: Record, *, beside: str = "", kept: bool 
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + _LINE)
     floor = _LINE / (height + _LINE)
-    figure.get_layout_engine().set(rect=(0, floor, 1, 1 - floor))
+    cast(ConstrainedLayoutEngine, figure.get_layout_engine()).set(rect=(0, floor, 1, 1 - floor))
     figure.text(0.06 / width, 0.4 * floor, text, color=_FAINT, fontsize=8.75, va="center")
     return figure
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -154,7 +155,7 @@ def single_columns(aucs: pd.Series, noise: float, together: float) -> Figure:
     ax.axhspan(0.5 - 2 * noise, 0.5 + 2 * noise, color="#EFEFEF")
     ax.axhline(0.5, color=GREY, linewidth=1)
     ax.axhline(together, color=GREEN, linewidth=1.5, linestyle="--")
-    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
     text = f"all columns added up: {together:.3f}"
     ax.annotate(text, (1, together), (-2, 4), color=GREEN, ha="right", **place)
     text = "grey: guessing, give or take two standard errors"

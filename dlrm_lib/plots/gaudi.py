@@ -188,7 +188,7 @@ def coalescing(row_ids: np.ndarray, zero_row: int, chosen: int, stage: str = STA
         colors = [mark(place) if place < distinct else SKY for place in range(len(rows))]
         _cells(ax, (0, 1.6), "2. rows: each once, then the last one again (blue)", rows[None], np.array([colors]))
         for place in range(len(rows)):
-            ax.text(place + 0.5, 2.75, place, ha="center", va="bottom", fontsize=7.5, color=GREY)
+            ax.text(place + 0.5, 2.75, str(place), ha="center", va="bottom", fontsize=7.5, color=GREY)
     if "source" in shown:
         colors = [mark(place) if place < distinct else SKY for place in range(len(rows))]
         _cells(ax, (0, -1.0), "3. source: where that row is for the first time", source[None], np.array([colors]))

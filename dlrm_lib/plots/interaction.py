@@ -133,8 +133,9 @@ def _bars(ax: Axes, values: np.ndarray, color: str, says: str) -> list[Artist]:
 
 def _headline(ax: Axes, text: str) -> Artist:
     """A title that moves."""
-    above = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    return ax.annotate(text, (0, 1), (0, 6), weight="bold", gid=_MARK, **above)
+    return ax.annotate(
+        text, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", weight="bold", gid=_MARK
+    )
 
 
 def _number(value: float) -> str:

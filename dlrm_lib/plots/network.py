@@ -48,7 +48,7 @@ def blocks(model: DLRM) -> Figure:
     figure, (ax,) = panels(["DLRM: two kinds of input become vectors of one length, which meet"], size=(10, 3.3))
     columns, (rows, dim) = len(model.spec.cardinalities), model.tables.weight.shape
 
-    def sizes(mlp: nn.Module) -> str:
+    def sizes(mlp: nn.Module | None) -> str:
         layers = linear_layers(mlp)
         return " → ".join(str(size) for size in [*(layer.in_features for layer in layers), layers[-1].out_features])
 
@@ -100,8 +100,8 @@ def shapes(block: str, tensors: Mapping[str, tuple[str, Sequence[int]]]) -> Figu
         tensors: In the order of the computation, name → (names of the axes, "B M D"; their sizes).
     """
     figure, (map_, ax) = panels(["", ""], size=(10, 2.1))
-    map_.set_position([0.01, 0.2, 0.2, 0.6])
-    ax.set_position([0.24, 0.0, 0.76, 1.0])
+    map_.set_position((0.01, 0.2, 0.2, 0.6))
+    ax.set_position((0.24, 0.0, 0.76, 1.0))
     figure.set_layout_engine("none")
     _draw_blocks(map_, block)
     color = _BLOCKS[block][3]

@@ -28,7 +28,7 @@ def formats(shown: Sequence[NumberFormat]) -> Figure:
         for count, color in ((1, GREY), (f.exponent_bits, ORANGE), (f.fraction_bits, BLUE)):
             bits.barh(y, count, left=start, color=color, edgecolor="white", height=0.6)
             if count > 1:
-                bits.text(start + count / 2, y, count, ha="center", va="center", color="white", weight="bold")
+                bits.text(start + count / 2, y, str(count), ha="center", va="center", color="white", weight="bold")
             start += count
         low, normal, high = np.log2([f.smallest, f.smallest_normal, f.largest])
         span.barh(y, normal - low, left=low, color=SKY, height=0.4, label=None if y else "subnormal: fewer bits")

@@ -53,9 +53,9 @@ def seeds(systems: Mapping[str, Mapping[str, Sequence[float]]], *, bound: float)
     for ax, precisions in zip(grid, systems.values(), strict=True):
         zero = float(np.mean(precisions["fp32"]))
         for y, (precision, aucs) in enumerate(precisions.items()):
-            apart = _MILLI * (np.sort(aucs) - zero)
-            mean, deviation = apart.mean(), apart.std(ddof=1)
-            ax.plot(apart, y + _spread(len(apart)), "o", color=_COLORS[precision], markersize=5, alpha=0.75)
+            differences = _MILLI * (np.sort(aucs) - zero)
+            mean, deviation = differences.mean(), differences.std(ddof=1)
+            ax.plot(differences, y + _spread(len(differences)), "o", color=_COLORS[precision], markersize=5, alpha=0.75)
             ax.errorbar(mean, y - 0.33, xerr=deviation, color=INK, marker="D", markersize=4, capsize=3, linewidth=1.2)
             ax.annotate(
                 f"{np.mean(aucs):.5f} ± {np.std(aucs, ddof=1):.5f}",

@@ -104,7 +104,7 @@ def scores(label: np.ndarray, probability: np.ndarray) -> Figure:
     for group, color, name in ((~label, GREY, "not clicked"), (label, ORANGE, "clicked")):
         rows = probability[group]
         share = np.full(len(rows), 1 / max(len(rows), 1))
-        ax.hist(rows, edges, weights=share, color=color, alpha=0.55, label=f"{name}: {len(rows):,} rows")
+        ax.hist(rows, edges.tolist(), weights=share, color=color, alpha=0.55, label=f"{name}: {len(rows):,} rows")
     ax.legend()
     return figure
 
@@ -153,12 +153,12 @@ def ladder(
 
     An AUC of None, where the rows hold one class only, is left out.
     """
-    levels = {name: value for name, value in levels.items() if value is not None}
-    names, values = list(levels), np.array(list(levels.values()))
+    known = {name: value for name, value in levels.items() if value is not None}
+    names, values = list(known), np.array(list(known.values()))
     figure, ax = axes("How far above guessing?", "test AUC", "", size=(7.5, 0.55 * len(names) + 1.1))
     colors = [BLUE if name == of else (GREEN if "ceiling" in name else GREY) for name in names]
     ax.barh(names, values - 0.5, left=0.5, color=colors, height=0.62)
-    for at, (name, value) in enumerate(levels.items()):
+    for at, (name, value) in enumerate(known.items()):
         end = value
         if interval and name == of:
             error = [[max(value - interval[0], 0)], [max(interval[1] - value, 0)]]

@@ -32,7 +32,7 @@ def compared(runs: Mapping[str, Any], base: float) -> Figure:
     for (name, run), color in zip(runs.items(), _SERIES, strict=False):
         steps, losses = _in_groups([(e.step / run.steps, e.loss) for e in run.progress])
         tested = [e.step / run.steps for e in run.evaluations]
-        thick = {"color": color, "marker": "o", "markersize": 3.5}
+        thick: dict[str, Any] = {"color": color, "marker": "o", "markersize": 3.5}
         left.plot(steps, losses, color=color, linewidth=1.0, alpha=0.6)
         left.plot(tested, [e.log_loss for e in run.evaluations], label=f"{name} ({run.steps:,} steps)", **thick)
         right.plot(tested, [np.nan if e.auc is None else e.auc for e in run.evaluations], **thick)
@@ -65,7 +65,7 @@ def noise_floor(seeds: Sequence[float], others: Mapping[str, float]) -> Figure:
     figure, ax = axes(
         "The same configuration, other seeds", "best validation AUC", "", size=(8.0, 1.5 + 0.35 * len(others))
     )
-    mean, spread = np.mean(seeds), 2 * np.std(seeds, ddof=1)
+    mean, spread = float(np.mean(seeds)), 2 * float(np.std(seeds, ddof=1))
     ax.axvspan(mean - spread, mean + spread, color=SKY, alpha=0.25, linewidth=0)
     ax.axvline(mean, color=BLUE, linewidth=1.2)
     ax.plot(seeds, np.zeros(len(seeds)), "o", color=BLUE, alpha=0.7)
@@ -131,7 +131,7 @@ def _trials(ax: Axes, x: Sequence, table: pd.DataFrame, *, labels: bool) -> None
     finished, first = table["state"] == "finished", table.index == table.index[0]
     found = table["AUC"].notna()
     floor = table["AUC"].min() - 0.06 * max(table["AUC"].max() - table["AUC"].min(), 0.01)
-    kinds = {
+    kinds: dict[str, tuple[pd.Series, dict[str, Any]]] = {
         "finished": (finished & ~first, {"marker": "o", "color": BLUE}),
         "not finished": (found & ~finished & ~first, {"marker": "o", "color": BLUE, "markerfacecolor": "white"}),
         "without an AUC": (~found, {"marker": "x", "color": ORANGE, "clip_on": False}),

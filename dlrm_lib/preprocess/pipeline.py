@@ -107,7 +107,7 @@ def preprocess(
             if cores is None and master is None:
                 cores = fitting_tasks(memory, usable_cores())
             spark = spark_session(cores, master, rows_in_java=False).sparkContext
-            here = spark.master.startswith("local")
+            here = (spark.master or "").startswith("local")
             if not here:
                 check_workers(spark, unfinished.data, unfinished.work, source=source)
             needs = estimate_needs(files, columns, spark.defaultParallelism)

@@ -9,8 +9,8 @@ import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -132,7 +132,7 @@ def _compressed(path: Path) -> bool:
     return path.suffix == ".gz"
 
 
-def _chunks(file: BinaryIO, piece: Range) -> Iterator[tuple[np.ndarray, int]]:
+def _chunks(file: BufferedIOBase, piece: Range) -> Iterator[tuple[np.ndarray, int]]:
     position = piece.start  # of the buffer's first byte in the file
     if position > 0:
         # A line that starts at `start` follows a newline at `start - 1`; the rest of any other line is not ours.

@@ -69,9 +69,9 @@ def written(path: Path) -> Iterator[BinaryIO]:
 
 def write_block(file: BinaryIO, block: Block) -> None:
     """Appends a block to a part's spill; codes take two bytes where the column's codes so far fit."""
-    file.write(np.array([codes.itemsize for codes in block.codes], np.uint8))
+    file.write(np.array([codes.itemsize for codes in block.codes], np.uint8).data)
     for array in (block.label, block.numerical, *block.codes):
-        file.write(np.ascontiguousarray(array))
+        file.write(np.ascontiguousarray(array).data)
 
 
 def read_blocks(folder: Path, part: Part, columns: RawColumns) -> Iterator[Block]:
@@ -91,9 +91,9 @@ def write_dictionaries(path: Path, dictionaries: Sequence[Dictionary]) -> None:
     with written(path) as file:
         for dictionary in dictionaries:
             keys, text, ends = dictionary.tokens.arrays()
-            file.write(np.array([len(ends), len(text)], np.int64))
+            file.write(np.array([len(ends), len(text)], np.int64).data)
             for array in (keys, dictionary.counts, ends, text):
-                file.write(array)
+                file.write(array.data)
 
 
 def read_dictionaries(path: Path, part: Part) -> Iterator[tuple[Tokens, np.ndarray]]:
@@ -110,9 +110,9 @@ def read_dictionaries(path: Path, part: Part) -> Iterator[tuple[Tokens, np.ndarr
 def write_pieces(path: Path, pieces: Sequence[np.ndarray]) -> None:
     """Writes int32 arrays into one file, from which each can be read alone."""
     with written(path) as file:
-        file.write(np.cumsum([0, *map(len, pieces)], dtype=np.int64))
+        file.write(np.cumsum([0, *map(len, pieces)], dtype=np.int64).data)
         for piece in pieces:
-            file.write(np.ascontiguousarray(piece, np.int32))
+            file.write(np.ascontiguousarray(piece, np.int32).data)
 
 
 def read_piece(path: Path, pieces: int, index: int) -> np.ndarray:

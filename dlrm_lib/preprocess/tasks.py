@@ -126,7 +126,7 @@ class Tasks:
             self._progress(phase, total, total)
         return [results[index] for index in range(count)]
 
-    def attempt(self, phase: str) -> Callable[[int, Callable[[], Result]], Result]:
+    def attempt(self, phase: str) -> Callable[[int, Callable[[], Result]], Result | _Failure]:
         """What a task of ``collect`` runs its work with; it may travel to workers."""
         folder = self._folder
         return lambda index, call: _attempt(folder, phase, index, call)

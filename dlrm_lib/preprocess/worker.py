@@ -36,7 +36,7 @@ def _main_without_delay(infile: BinaryIO, outfile: BinaryIO) -> None:
 
 if __name__ == "__main__":
     pyspark.worker.main = _main_without_delay
-    zipimport.zipimporter.invalidate_caches = lambda self: None
+    zipimport.zipimporter.invalidate_caches = lambda self: None  # type: ignore[method-assign]  # that is the aim
     parse(b"", CRITEO)
     gc.freeze()
     runpy.run_module("pyspark.daemon", run_name="__main__", alter_sys=True)

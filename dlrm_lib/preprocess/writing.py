@@ -53,7 +53,7 @@ class Layout:
 def reserve(job: Job, layout: Layout) -> None:
     """Makes the binary files at their full size, for tasks to write into; those that are there keep their content."""
     for split in SPLITS:
-        for name in layout.record.names[1:]:
+        for name in (layout.record.names or ())[1:]:
             with open(job.folder / split / f"{name}.bin", "ab") as file:
                 file.truncate(layout.rows[split] * layout.record[name].itemsize)
 
@@ -93,7 +93,7 @@ def encode_part(job: Job, layout: Layout, index: int, part: Part, first: int) ->
         row += len(block.label)
     if shuffled:
         with written(job.work / f"{index}.dealt") as file:  # tofile would not notice a disk that gets full
-            file.write(records[:shuffled].view(np.uint8))
+            file.write(records[:shuffled].view(np.uint8).data)
     for split, to, begin, end in _pieces(layout, first + shuffled, first + part.rows):
         _write_at(job, split, to, end - begin, [records[shuffled:][begin:end]])
     return clicks, dealt
@@ -127,7 +127,7 @@ def sort_bucket(job: Job, layout: Layout, bucket: int, first: int) -> None:
             piece = records[row : row + stop - start]
             with open(job.work / f"{index}.dealt", "rb") as file:
                 file.seek(start * layout.record.itemsize)
-                if file.readinto(piece.view(np.uint8)) < piece.nbytes:
+                if file.readinto(piece.view(np.uint8).data) < piece.nbytes:
                     raise EOFError(f"{file.name} was cut short")
             row += len(piece)
     order = np.argsort(records["number"])  # no two numbers are equal, so any sort will do
@@ -142,7 +142,7 @@ def _write_at(job: Job, split: str, first: int, rows: int, blocks: Iterable[np.n
     columns: dict[str, np.ndarray] = {}
     row = 0
     for block in blocks:
-        for name in block.dtype.names[1:]:
+        for name in (block.dtype.names or ())[1:]:
             kind = block.dtype[name]
             if name not in columns:
                 columns[name] = np.empty((rows, *kind.shape), kind.base)
@@ -151,7 +151,7 @@ def _write_at(job: Job, split: str, first: int, rows: int, blocks: Iterable[np.n
     for name, column in columns.items():
         with open(job.folder / split / f"{name}.bin", "r+b") as file:
             file.seek(first * column[0].nbytes)
-            file.write(column)
+            file.write(column.data)
 
 
 @compiled

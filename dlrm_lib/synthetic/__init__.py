@@ -13,7 +13,7 @@ import hashlib
 import itertools
 import json
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -149,7 +149,7 @@ def _check(config: SyntheticConfig, workers: int) -> None:
 class _Worker:
     """What a process keeps between chunks."""
 
-    def __init__(self, source: Source, frequent: list[np.ndarray] | None = None) -> None:
+    def __init__(self, source: Source, frequent: Sequence[np.ndarray] = ()) -> None:
         self.source = source
         self.frequent = frequent
         self.views: dict[int, EncodedView] = {}
@@ -189,6 +189,9 @@ def _each(function: Callable, tasks: Iterable[tuple], workers: int, start: tuple
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
+
+
+_worker: _Worker  # of this process
 
 
 def _start(*start: Any) -> None:

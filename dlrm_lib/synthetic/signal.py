@@ -129,8 +129,8 @@ class Signal:
         self.chances = (even,) * len(INTEGERS) + tuple(column.probabilities() for column in CATEGORICALS)
 
         self._effects = []
-        for column, chance in zip(CATEGORICALS, self.chances[len(INTEGERS) :], strict=True):
-            effect = _coefficients(rng, column.values, 1)[0]
+        for categorical, chance in zip(CATEGORICALS, self.chances[len(INTEGERS) :], strict=True):
+            effect = _coefficients(rng, categorical.values, 1)[0]
             effect[0] = 0
             effect[1:] -= (chance[1:] * effect[1:]).sum() / chance[1:].sum()
             effect *= VALUE_EFFECT / math.sqrt((chance * effect**2).sum())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import dataclass
+from typing import Any, cast
 
 from dlrm_lib.backends import pick
 from dlrm_lib.backends.backend import Backend
 from dlrm_lib.backends.inference import Inference
-from dlrm_lib.backends.step import TrainingStep
+from dlrm_lib.backends.step import Step
 from dlrm_lib.config import Config, ResolvedTraining
 from dlrm_lib.dataset import Dataset, Split
 from dlrm_lib.errors import InputError
@@ -34,12 +35,12 @@ class Training:
     train: Split
     backend: Backend
     model: DLRM
-    step: TrainingStep
+    step: Step[Any]
 
     @property
     def settings(self) -> ResolvedTraining:
         """How it is trained."""
-        return self.config.training
+        return cast(ResolvedTraining, self.config.training)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -77,7 +78,7 @@ def build(config: Config, dataset: Dataset, *, backend: Backend | None = None, m
         backend.seed(settings.seed)
         model = DLRM(dataset.spec, config.model)
     model = model.to(backend.torch_device)
-    batch_size = settings.for_rows(len(dataset.train)).batch_size
+    batch_size = settings.batch_size_for(len(dataset.train))
     train = _whole_batches(dataset.train, batch_size, backend)
     resolved = backend.resolved(dataclasses.replace(settings, batch_size=batch_size), model, len(train))
     config = dataclasses.replace(config, training=resolved)

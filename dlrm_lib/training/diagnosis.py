@@ -11,8 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dlrm_lib.backends.gaudi.coalesce import CoalescedBatch
-from dlrm_lib.dataset import Batch
+from dlrm_lib.backends.step import Prepared
 from dlrm_lib.model import DLRM
 from dlrm_lib.model.embedding import EmbeddingTables
 
@@ -21,7 +20,7 @@ _HIGH = 10.0  # nats: no sound model loses so much
 
 def diagnose(
     model: DLRM,
-    batch: Batch | CoalescedBatch,
+    batch: Prepared,
     row_ids: torch.Tensor,
     *,
     what: str,
@@ -111,7 +110,7 @@ def _bad_embedding_rows(tables: EmbeddingTables) -> str | None:
     return f"{len(bad):,} of {len(tables.weight):,} embedding rows ({_columns(columns)})"
 
 
-def _gradient_norms(model: DLRM, batch: Batch | CoalescedBatch, rows: torch.Tensor) -> tuple[float, str]:
+def _gradient_norms(model: DLRM, batch: Prepared, rows: torch.Tensor) -> tuple[float, str]:
     """The loss of the batch, and the norm of its gradient by each layer and by the embeddings."""
     named = dict(model.named_parameters())
     loss = functional.binary_cross_entropy_with_logits(model.dense(batch.numerical, rows), batch.label)

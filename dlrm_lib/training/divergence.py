@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
-from dlrm_lib.backends.gaudi.coalesce import CoalescedBatch
-from dlrm_lib.backends.step import TrainingStep
-from dlrm_lib.dataset import Batch
+from dlrm_lib.backends.step import Prepared, Step
 from dlrm_lib.errors import TrainingDiverged
 from dlrm_lib.model import DLRM
 from dlrm_lib.training.diagnosis import diagnose
@@ -27,12 +26,12 @@ class DivergenceMonitor:
     # A dynamic loss scale needs 16 overflows to come down from 65,536 to 1; with more in a row no scale helps.
     IDLE_STEPS = 20
 
-    def __init__(self, model: DLRM, step: TrainingStep) -> None:
+    def __init__(self, model: DLRM, step: Step[Any]) -> None:
         self.model, self.step = model, step
         self._first_loss: torch.Tensor | None = None
         self._skipped, self._idle = step.skipped, 0
 
-    def see(self, loss: torch.Tensor, batch: Batch | CoalescedBatch, lr: float) -> None:
+    def see(self, loss: torch.Tensor, batch: Prepared, lr: float) -> None:
         """Takes note of a step: nothing is computed."""
         self._batch, self._lr = batch, lr
         if self._first_loss is None:
@@ -72,7 +71,7 @@ class DivergenceMonitor:
             raise self._diverged(str(error).splitlines()[0]) from None
 
     def _limit(self) -> float:
-        return self.RUNAWAY * max(math.log(2), self._first_loss.item())
+        return self.RUNAWAY * max(math.log(2), 0.0 if self._first_loss is None else self._first_loss.item())
 
     def _diverged(self, what: str) -> TrainingDiverged:
         return TrainingDiverged(

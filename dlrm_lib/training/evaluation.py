@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import torch
@@ -53,7 +54,9 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def scored(inference: Inference, split: Split, *, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def scored(
+    inference: Inference, split: Split, *, batch_size: int
+) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
     """The samples of a split in their order, batch by batch, on the device: label float32 [B], logit float32 [B].
 
     A logit need not be a number.
@@ -80,6 +83,16 @@ def predict(inference: Inference, split: Split, *, batch_size: int) -> np.ndarra
     if logit.isnan().any():
         raise _diverged(split, int(logit.isnan().nonzero()[0]))
     return logit.double().sigmoid().numpy()
+
+
+@overload
+def evaluate(inference: Inference, split: Split, *, batch_size: int, step: int = 0) -> Evaluation: ...
+
+
+@overload
+def evaluate(
+    inference: Inference, split: Split, *, batch_size: int, step: int = 0, abandon: Callable[[], bool]
+) -> Evaluation | None: ...
 
 
 def evaluate(
@@ -137,7 +150,8 @@ class _HostScores:
     """As ``DeviceScores``, in the host's memory, for any number of rows; it stops at the first that is not a number."""
 
     def __init__(self, rows: int) -> None:
-        self._totals, self._kept = LogitTotals(), []
+        self._totals = LogitTotals()
+        self._kept: list[tuple[np.ndarray, np.ndarray]] = []
         self._streaming = StreamingAuc() if rows > EXACT_ROWS else None
 
     def update(self, label: torch.Tensor, logit: torch.Tensor) -> None:

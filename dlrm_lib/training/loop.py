@@ -7,10 +7,11 @@ import itertools
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from dlrm_lib.backends.step import TrainingStep
+from dlrm_lib.backends.step import Step
 from dlrm_lib.config import ResolvedTraining
 from dlrm_lib.dataset import Batch, InOrder, Order, ShuffledBatches, ShuffledRows, Split, read_ahead
 from dlrm_lib.model.layers import Standardise
@@ -155,7 +156,7 @@ def fit(
 class _Since:
     """What was trained since the event before: the sum of losses stays on the device, so that no step waits for it."""
 
-    def __init__(self, step: TrainingStep) -> None:
+    def __init__(self, step: Step[Any]) -> None:
         self.step, self.loss = step, torch.zeros((), device=step.backend.torch_device)
         self.restart()
 
@@ -171,7 +172,7 @@ class _Since:
         self.steps, self.rows = self.steps + 1, self.rows + rows
 
 
-def _batches(train: Split, config: ResolvedTraining, step: TrainingStep) -> Generator[Batch, None, None]:
+def _batches(train: Split, config: ResolvedTraining, step: Step[Any]) -> Generator[Batch, None, None]:
     """The prepared batches behind those that ``step`` has done."""
     if not config.preload_batches:
         yield from _all_batches(train, config, step, step.done)
@@ -181,7 +182,7 @@ def _batches(train: Split, config: ResolvedTraining, step: TrainingStep) -> Gene
         yield held[number % len(held)]
 
 
-def _all_batches(train: Split, config: ResolvedTraining, step: TrainingStep, done: int) -> Generator[Batch, None, None]:
+def _all_batches(train: Split, config: ResolvedTraining, step: Step[Any], done: int) -> Generator[Batch, None, None]:
     """The batches behind the first ``done`` ones of all epochs, each epoch in an order of its own."""
     first, start = divmod(done, train.steps(config.batch_size))
     for epoch in range(first, config.epochs):

@@ -91,9 +91,9 @@ class Cpu(Backend):
         if self.resolved_execution(execution) == "eager":
             return None
         meets = model.interaction
-        dot = isinstance(meets, DotInteraction)
+        dot = meets if isinstance(meets, DotInteraction) else None
         try:
-            return CpuKernels(meets.dim, meets.vectors if dot else 1, dot and meets.self_interaction)
+            return CpuKernels(meets.dim, dot.vectors if dot else 1, dot.self_interaction if dot else False)
         except CannotCompile as error:
             warnings.warn(f"Training runs slower, without compiled kernels ({error}).", stacklevel=2)
             return None

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import platform
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -106,6 +107,7 @@ def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:
     return kernels
 
 
-def _had_memory(lacking: int, *_: object) -> None:
+def _had_memory(lacking: Any, *_: object) -> Any:
     if lacking:
         raise MemoryError(f"the products of all pairs of vectors need {lacking:,} bytes of memory, which are not there")
+    return lacking

@@ -142,7 +142,7 @@ class Cuda(Backend):
         bottom = model.bottom and _CompiledLayers(model.bottom)
         return model.parts._replace(bottom=bottom, top=_CompiledLayers(model.top))
 
-    def captured(self, function: Callable[[tuple], torch.Tensor]) -> Captured:
+    def captured(self, function: Callable[[AnyBatch], torch.Tensor]) -> Captured[AnyBatch]:
         """The function of a batch as one CUDA graph, recorded at its fourth call."""
         return Captured(function, _CudaGraphs())
 
@@ -166,7 +166,8 @@ class _CompiledLayers:
     """
 
     def __init__(self, mlp: nn.Module) -> None:
-        self._mlp, self._rows = mlp, None
+        self._mlp = mlp
+        self._rows: int | None = None
         # Without torch's own CUDA graphs: ours holds the whole step.
         self._compiled = torch.compile(mlp, mode="max-autotune-no-cudagraphs", dynamic=False)
 

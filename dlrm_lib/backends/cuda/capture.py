@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Generic, Protocol
 
 import torch
+
+from dlrm_lib.backends.backend import AnyBatch
 
 
 class Recorder(Protocol):
@@ -18,7 +20,7 @@ class Recorder(Protocol):
         """Records a function without running it: what replays it, and the tensor that a replay leaves its result in."""
 
 
-class Captured:
+class Captured(Generic[AnyBatch]):
     """A function of a batch, recorded after a few calls; from then on its calls replay the recording.
 
     The recording holds addresses, not values: a batch is copied into the one that it was recorded with, and whatever
@@ -30,11 +32,12 @@ class Captured:
 
     calls_before = 3
 
-    def __init__(self, function: Callable[[tuple], torch.Tensor], recorder: Recorder) -> None:
+    def __init__(self, function: Callable[[AnyBatch], torch.Tensor], recorder: Recorder) -> None:
         self._function, self._recorder = function, recorder
-        self._calls, self._replay = 0, None
+        self._calls = 0
+        self._replay: Callable[[], None] | None = None
 
-    def __call__(self, batch: tuple) -> torch.Tensor:
+    def __call__(self, batch: AnyBatch) -> torch.Tensor:
         """The function's result for ``batch``, a named tuple of tensors."""
         if self._calls < self.calls_before:
             self._calls += 1

@@ -61,8 +61,14 @@ class GpuKernels:
 
         ``overflow``, float32 [1], is set to 1 by the backward pass if a gradient of the inputs is not finite.
         """
-        settings = {"self_interaction": self.self_interaction, "precision": self.precision}
-        return self._interaction.interact(bottom, rows, width, overflow=overflow, **settings)
+        return self._interaction.interact(
+            bottom,
+            rows,
+            width,
+            overflow=overflow,
+            self_interaction=self.self_interaction,
+            precision=self.precision,
+        )
 
     def add_rows(
         self,

@@ -8,7 +8,7 @@ for the embeddings too.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -59,7 +59,7 @@ class FusedStep(TrainingStep):
         watched = self._overflow if config.precision == "fp16" else None
         parts = with_kernel(parts, model, kernels, config.precision, watched)
         super().__init__(model, config, backend, parts=parts)
-        dense = self.optimizer.dense
+        dense: Any = self.optimizer.dense  # torch's GradScaler hands it the last two in this way too
         for group in dense.param_groups:
             group["lr"] = self._lr
         if self.loss_scale:
@@ -79,11 +79,12 @@ class FusedStep(TrainingStep):
         loss = self._backward(batch, rows)  # the interaction's part of it finds overflow in the gradient of the rows
         step = -self._lr
         if self.loss_scale:
-            gradients = [parameter.grad for parameter in self.model.parameters()]
+            gradients = [layer.grad for layer in self.model.parameters() if layer.grad is not None]
             torch._amp_foreach_non_finite_check_and_unscale_(gradients, self._overflow, self._one)
             step = step / self.loss_scale.scale
         self.optimizer.dense.step()  # divides by the scale, or does nothing, by itself
-        self._kernels.add_rows(tables.weight, ids, rows.grad, step, self._overflow)
+        gradient: torch.Tensor = rows.grad  # type: ignore[assignment]  # it went backward
+        self._kernels.add_rows(tables.weight, ids, gradient, step, self._overflow)
         if self.loss_scale:
             self.loss_scale.update(self._overflow)
         return loss

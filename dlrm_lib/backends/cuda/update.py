@@ -27,11 +27,12 @@ PARTS = 16  # blocks of a long run that are read at once
 BLOCK_16_BIT, BLOCK_32_BIT = 128, 32  # values of a row in one product
 
 
-def columns_by_size(sizes: Sequence[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def columns_by_size(sizes: Sequence[int], device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
     """The columns with large and those with small tables, int32: what ``add_rows`` must know of the tables' sizes."""
     large = [column for column, rows in enumerate(sizes) if rows > SMALL]
     small = [column for column, rows in enumerate(sizes) if rows <= SMALL]
-    return tuple(torch.tensor(columns, dtype=torch.int32, device=device) for columns in (large, small))
+    first, second = (torch.tensor(columns, dtype=torch.int32, device=device) for columns in (large, small))
+    return first, second
 
 
 def add_rows(
@@ -58,6 +59,7 @@ def add_rows(
     pointers = weight, ids.contiguous(), offsets, gradient.contiguous(), step, overflow
     sizes = {"COLUMNS": ids.shape[1], "DIM": dim}
     large, small = columns
+    grid: tuple[int, ...]
     if batch and len(large):
         grid = (triton.cdiv(batch * len(large), LOOKUPS),)
         _add[grid](*pointers, large, batch * len(large), len(large), **sizes, LOOKUPS=LOOKUPS, num_warps=WARPS)

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from dlrm_lib.backends.gaudi.coalesce import CoalescedBatch, coalesce
-from dlrm_lib.backends.step import TrainingStep
+from dlrm_lib.backends.step import Step
 from dlrm_lib.config import ResolvedTraining
 from dlrm_lib.dataset import Batch
 from dlrm_lib.model import DLRM, Parts
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from dlrm_lib.backends.backend import Backend
 
 
-class CoalescedStep(TrainingStep):
+class CoalescedStep(Step[CoalescedBatch]):
     """Forward, backward and update without a shape that depends on the data and without a wait for the device.
 
     It computes what ``TrainingStep`` does, by every rule that is static; ``correct`` is counted.
     """
+
+    correct: torch.Tensor
 
     def __init__(
         self,
@@ -42,7 +44,7 @@ class CoalescedStep(TrainingStep):
         parts: Parts,
         mark_step: Callable[[], None] = lambda: None,
     ) -> None:
-        """As ``TrainingStep``.
+        """As ``Step``.
 
         Args:
             model: On the device.
@@ -85,7 +87,8 @@ class CoalescedStep(TrainingStep):
 
     def _gradient(self, leaf: torch.Tensor, batch: CoalescedBatch) -> torch.Tensor:
         """float32 [U, D], the same for all mentions of a row."""
-        gradient = leaf.grad.index_select(0, batch.source)
+        of_rows: torch.Tensor = leaf.grad  # type: ignore[assignment]  # it went backward
+        gradient = of_rows.index_select(0, batch.source)
         if self._has_zeros:
             # Bags shorter than L point at the row of zeros, which must stay that.
             gradient.mul_((batch.rows != self._layout.zero_row).unsqueeze(1))

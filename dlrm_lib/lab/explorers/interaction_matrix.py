@@ -25,15 +25,15 @@ def interaction_matrix(vectors: torch.Tensor, *, headless: bool = False) -> Figu
         vectors: [F, D] float, the bottom MLP's output first.
         headless: Return the picture alone.
     """
-    vectors = vectors.numpy()
-    products = np.tril(np.abs(vectors[1:] @ vectors[1:].T), -1)
+    own = vectors.numpy()
+    products = np.tril(np.abs(own[1:] @ own[1:].T), -1)
     i, j = (int(at) + 1 for at in np.unravel_index(products.argmax(), products.shape))
-    figures = {False: plots.interaction_matrix(vectors, (i, j))}
+    figures = {False: plots.interaction_matrix(own, (i, j))}
     if headless:
         return figures[False]
     from ipywidgets import Checkbox, Layout, SelectionSlider
 
-    names = [(name, at) for at, name in enumerate(plots.vector_names(len(vectors)))]
+    names = [(name, at) for at, name in enumerate(plots.vector_names(len(own)))]
     first, second = (
         SelectionSlider(options=names, value=at, description=f"vector {letter}", layout=Layout(width="24rem"))
         for letter, at in (("i", i), ("j", j))
@@ -43,8 +43,8 @@ def interaction_matrix(vectors: torch.Tensor, *, headless: bool = False) -> Figu
     def draw(i: int, j: int, self_interaction: bool) -> tuple[Figure, list[Artist]]:
         how = {"self_interaction": self_interaction}
         if self_interaction not in figures:
-            figures[self_interaction] = plots.interaction_matrix(vectors, (i, j), **how)
+            figures[self_interaction] = plots.interaction_matrix(own, (i, j), **how)
         figure = figures[self_interaction]
-        return figure, plots.mark_pair(figure, vectors, (i, j), **how)
+        return figure, plots.mark_pair(figure, own, (i, j), **how)
 
     return explorer([first, second, switch], draw)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
@@ -26,7 +26,11 @@ def learning_rate(config: TrainingConfig, steps: int, *, headless: bool = False)
     def rates(training: TrainingConfig) -> list[float]:
         return [schedule.learning_rate(step, training) for step in range(steps)]
 
-    third = {"warmup_steps": steps // 3, "decay_start_step": 2 * steps // 3, "decay_steps": steps - 2 * steps // 3}
+    third: dict[str, Any] = {
+        "warmup_steps": steps // 3,
+        "decay_start_step": 2 * steps // 3,
+        "decay_steps": steps - 2 * steps // 3,
+    }
     own = {"this configuration": rates(config)}
     if headless:
         own["a third warmup, a third decay"] = rates(replace(config, **third))
@@ -34,12 +38,12 @@ def learning_rate(config: TrainingConfig, steps: int, *, headless: bool = False)
         return schedules(own)
     from ipywidgets import FloatLogSlider, IntSlider, Layout
 
-    wide = {"style": {"description_width": "9rem"}, "layout": Layout(width="26rem")}
+    wide: dict[str, Any] = {"style": {"description_width": "9rem"}, "layout": Layout(width="26rem")}
     sliders = {"lr": FloatLogSlider(config.lr or 1.0, min=-5, max=2, description="lr", **wide)}
     for name, start in {"warmup_steps": 0, "warmup_factor": 0, **third}.items():
         sliders[name] = IntSlider(start, max=4 if name == "warmup_factor" else steps, description=name, **wide)
 
-    def draw(*values: float) -> tuple[Figure, list]:
+    def draw(*values: Any) -> tuple[Figure, list]:
         try:
             changed = replace(config, **dict(zip(sliders, values, strict=True)))
         except InputError as error:
@@ -53,6 +57,6 @@ def _note(config: TrainingConfig, steps: int) -> str:
     """What a schedule does that nobody wants, in a sentence."""
     if config.warmup_steps >= steps:
         return "The warmup takes the whole training: only the last step has the peak rate."
-    end = schedule.decay_start(config) + config.decay_steps
+    end = schedule.decay_start(config) + (config.decay_steps or 0)
     early = f"The decay ends at step {end:,} of {steps:,}: from there on hardly anything is learned."
     return early if config.decay_steps and end < steps else ""

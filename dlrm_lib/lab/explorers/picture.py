@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 from matplotlib.artist import Artist
@@ -27,20 +27,21 @@ def explorer(controls: Sequence[ValueWidget], draw: Callable[..., tuple[Figure, 
     from ipywidgets import Box, Image, Layout, VBox
 
     picture = Image(format="png", layout=Layout(max_width="100%", align_self="flex-start"))
-    backgrounds = WeakKeyDictionary()  # figure → what does not move in it, as pixels
+    backgrounds: WeakKeyDictionary[Figure, Any] = WeakKeyDictionary()  # figure → what does not move in it, as pixels
 
     def redraw(_: object = None) -> None:
         figure, moving = draw(*(control.value for control in controls))
         for artist in moving:
             artist.set_animated(True)  # a canvas leaves animated artists out
         if figure not in backgrounds:
-            FigureCanvasAgg(figure).draw()
-            backgrounds[figure] = figure.canvas.copy_from_bbox(figure.bbox)
-        figure.canvas.restore_region(backgrounds[figure])
+            FigureCanvasAgg(figure).draw()  # which becomes the figure's
+            backgrounds[figure] = cast(FigureCanvasAgg, figure.canvas).copy_from_bbox(figure.bbox)
+        canvas = cast(FigureCanvasAgg, figure.canvas)
+        canvas.restore_region(backgrounds[figure])
         for artist in sorted(moving, key=Artist.get_zorder):
-            artist.axes.draw_artist(artist)
+            artist.draw(canvas.get_renderer())
         png = io.BytesIO()
-        imsave(png, figure.canvas.buffer_rgba(), format="png", pil_kwargs={"compress_level": 1})
+        imsave(png, canvas.buffer_rgba(), format="png", pil_kwargs={"compress_level": 1})
         picture.value = png.getvalue()
 
     for control in controls:

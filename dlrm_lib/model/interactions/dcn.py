@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from dlrm_lib.config import ModelConfig
-from dlrm_lib.model.cost import Cost, layer_cost
+from dlrm_lib.model.cost import Cost, layer_cost, linear_layers
 from dlrm_lib.model.interactions import Interaction
 
 
@@ -62,8 +62,9 @@ class DcnInteraction(Interaction):
 
     def cost(self, number_bytes: int) -> Cost:
         total = Cost()
-        for layer in self.layers:
-            total += layer_cost(layer.down, number_bytes) + layer_cost(layer.up, number_bytes)
+        for layer in linear_layers(self.layers):
+            total += layer_cost(layer, number_bytes)
+        for _ in self.layers:
             # Forward a product and a sum per number, backward two products and two sums; it reads x, x0 and what the
             # matrices gave and writes x', backward it reads these three with the gradient and writes theirs.
             total += Cost(flops=6 * self.width, bytes=11 * self.width * number_bytes)

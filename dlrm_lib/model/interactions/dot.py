@@ -22,6 +22,7 @@ class DotInteraction(Interaction):
 
     name = "dot"
     padding = 1
+    pairs: torch.Tensor
 
     def __init__(self, vectors: int, has_bottom: bool, config: ModelConfig) -> None:
         super().__init__(vectors, has_bottom, config)
