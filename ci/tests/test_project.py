@@ -113,6 +113,13 @@ def test_style(checkout, arguments):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
+def test_types(checkout):
+    # What was found before is kept in .mypy_cache, so that only the first run takes long.
+    done = subprocess.run([sys.executable, "-m", "mypy"], cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_hooks_are_local(checkout):
     config = yaml.safe_load((checkout / ".pre-commit-config.yaml").read_text())
     assert [repo["repo"] for repo in config["repos"]] == ["local"]

@@ -141,7 +141,7 @@ class Search:
 
     def join(self, timeout: float | None = None) -> None:
         """Waits until its thread has ended, so many seconds at most."""
-        if self._thread:
+        if self._thread and self._thread.is_alive():
             self._thread.join(timeout)
 
     @property
