@@ -394,7 +394,7 @@ def test_a_line_that_the_disk_had_no_room_for_does_not_spoil_the_rest(whole, sea
     full.join(60)
     with full.path.open("ab") as file:
         file.write(b'{"op_code":5,"wor')
-    full._told = lambda it: None
+    full._on_event = lambda it: None
     finished(full)
     pd.testing.assert_frame_equal(outcome(search(3, seed=3)), outcome(whole)[:3])
 

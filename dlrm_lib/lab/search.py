@@ -88,13 +88,8 @@ class Search:
         """
         if trials < 1:
             raise InputError("A search needs at least one trial.", found=trials, remedy="Raise the budget.")
-        self.config, self.trials, self._dataset, self._history, self._on_event = (
-            config,
-            trials,
-            dataset,
-            history,
-            on_event,
-        )
+        self.config, self.trials, self._on_event = config, trials, on_event
+        self._dataset, self._history = dataset, history
         self._space = SearchSpace(config, names)
         self.names = self._space.names
         self._seed = seed
