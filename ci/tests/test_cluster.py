@@ -268,6 +268,7 @@ def test_a_master_that_is_none_or_does_not_answer(monkeypatch):
             cluster.check_master(master)
     with pytest.raises(InputError, match="neither HADOOP_CONF_DIR nor YARN_CONF_DIR"):
         cluster.check_master("yarn")
+    monkeypatch.setattr(session.SparkContext, "_jvm", None)  # a test before may have run Spark in local mode
     with pytest.raises(InputError, match="cannot be chosen here on YARN"):
         session._cluster_settings("k8s://https://host:6443", 4)
     with socket.create_server(("127.0.0.1", 0)) as server:
