@@ -1,4 +1,4 @@
-/* How the threads of this process treat numbers too small to be normal: their arithmetic takes a hundred times as long.
+/* How the threads of this process treat numbers too small to be normal: their arithmetic takes many times as long.
  *
  * Each thread has a switch of its own, so it is thrown within a parallel region: the threads that run it run the next ones.
  */

@@ -1,7 +1,7 @@
 """``subnormals.c``, compiled for this machine: arithmetic in which numbers too small to be normal are zero.
 
 Where there is nothing to learn, gradients and with them what an optimizer remembers sink below 1e-38. On x86 each such
-number takes a hundred times as long to compute with, and a training becomes several times slower for nothing.
+number takes many times as long to compute with, and all of that for nothing.
 """
 
 from __future__ import annotations
