@@ -1,4 +1,4 @@
-"""What this process is told once, at its start: how many threads it computes with, and how it keeps memory.
+"""What this process is told once, at its start: how many threads compute, how they wait, and how it keeps memory.
 
 Commands, notebooks and measurements call ``prepare``; nothing else in the library changes such things.
 """
@@ -6,17 +6,27 @@ Commands, notebooks and measurements call ``prepare``; nothing else in the libra
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 
 from dlrm_lib.backends.gaudi import environment
 from dlrm_lib.config import Config
 from dlrm_lib.records import usable_cores
 
+# How often a thread of OpenMP looks whether it may go on before it sleeps: a millisecond at 20 ns a look.
+SPINS = 50_000
+
 
 def prepare(config: Config) -> None:
     """Makes the process ready to train by a configuration; a second call changes nothing.
 
-    What Habana's plugin reads from the environment is set, which must be before torch is imported where there is one.
+    It comes before torch is imported: OpenMP, and Habana's plugin where there is one, read the environment only then.
+
+    A thread that waits for others looks for their sign for about a millisecond, then sleeps. GNU's OpenMP, which torch
+    for Linux brings, has threads look six times as long: beside a busy process on each core they spend their share of
+    the cores on waiting, and training is slower than with one thread. Threads that sleep at once are slower where
+    nothing else runs. ``figures/records/busy.json`` has the figures. ``GOMP_SPINCOUNT`` and ``OMP_WAIT_POLICY`` of
+    the environment stay. No result depends on any of them.
 
     With more than two cores one is left to everything else on the machine, such as the browser that shows the notebook:
     every layer ends by waiting for its slowest thread, and a thread whose core is taken holds up all the others.
@@ -33,6 +43,8 @@ def prepare(config: Config) -> None:
     training = config.training
     if training.device in ("auto", "hpu") and environment.plugin_is_installed():
         environment.prepare(training.execution)
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
     import torch
 
     if torch.get_num_threads() >= usable_cores() > 2:

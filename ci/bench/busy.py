@@ -1,19 +1,20 @@
 """What is left of the speed of training while something else keeps every core busy, by the environment of the process.
 
-    python ci/bench/busy.py --record figures/records/busy.json [--with OMP_WAIT_POLICY=passive]
+    python ci/bench/busy.py --record figures/records/busy.json --with OMP_WAIT_POLICY=passive
                             [--with GOMP_SPINCOUNT=1000,OMP_NUM_THREADS=2]
 
 The models are those of presets, with their optimizer, execution and batch size (`criteo_kaggle`: that for 100,000
 rows), on random rows in memory. The contestants train in processes of their own, as such settings are read when a
 process starts:
 
-- default: nothing is set;
+- ours: what ``dlrm_lib.process`` sets;
+- as OpenMP waits: ``GOMP_SPINCOUNT=300000``, its own default;
 - one thread: ``OMP_NUM_THREADS=1``;
 - any ``--with``: variables of the environment, separated by commas.
 
 In each round each contestant runs a segment while nothing else runs, and right after it one while a process per core
 does nothing but count. The others are stopped meanwhile. Rates are training samples per second, and ratios are taken
-within a round: busy to quiet; quiet to the default's quiet; busy to one thread's busy. A quiet segment during which
+within a round: busy to quiet; quiet to that of OpenMP; busy to that of one thread. A quiet segment during which
 something else took a core counts, and is counted as disturbed: where there are many, the machine was not quiet.
 """
 
@@ -43,13 +44,11 @@ from bench.workload import Workload, of_preset, random_batches
 
 from dlrm_lib.benchmark import FROZEN, WARMUP_STEPS, Spread
 from dlrm_lib.clean_timing import watched
-from dlrm_lib.config import Config
-from dlrm_lib.process import prepare
 
 CI = Path(__file__).resolve().parents[1]
 MODELS = ("smoke", "laptop", "criteo_kaggle")
 BATCHES = 32
-DEFAULT, ONE_THREAD = "default", "one thread"
+OURS, OPENMP, ONE_THREAD = "ours", "as OpenMP waits", "one thread"
 # What decides about threads, and is not to come from the environment that the bench happens to have.
 _ABOUT_THREADS = ("OMP_", "GOMP_", "KMP_", "MKL_")
 
@@ -63,7 +62,6 @@ def workload(model: str) -> Workload:
 def train(model: str, seconds: float) -> None:
     """A contestant's process: says that it is warm, then trains for so long for each line that it is given."""
     work = workload(model)
-    prepare(Config.from_preset(model, {"device": "cpu"}))
     step = new_step(work, processor())
     batches = [step.prepare(batch) for batch in random_batches(work, BATCHES)]
 
@@ -92,7 +90,11 @@ class Contestant:
 
     def __init__(self, model: str, variables: dict[str, str], seconds: float, cores: Sequence[int]) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_ABOUT_THREADS)}
-        code = f"{_begin(cores)}; from bench.busy import train; train({model!r}, {seconds!r})"
+        prepared = f"prepare(Config.from_preset({model!r}, {{'device': 'cpu'}}))"  # before the bench imports torch
+        code = (
+            f"{_begin(cores)}; from dlrm_lib.config import Config; from dlrm_lib.process import prepare; {prepared}; "
+            f"from bench.busy import train; train({model!r}, {seconds!r})"
+        )
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
             cwd=CI,
@@ -161,7 +163,7 @@ def measure(
                 quiet[name].append(found[name].segment())
                 with all_busy(cores):
                     busy[name].append(found[name].segment())
-    print(f"{'':40} {'threads':>7} {'quiet':>10} {'busy':>10}  busy/quiet  /default quiet  /one thread busy")
+    print(f"{'':40} {'threads':>7} {'quiet':>10} {'busy':>10}  busy/quiet  /OpenMP quiet  /one thread busy")
     return {name: _result(name, found[name].threads, quiet, busy) for name in found}
 
 
@@ -177,14 +179,14 @@ def _result(name: str, threads: int, quiet: dict[str, list], busy: dict[str, lis
         "quiet": dataclasses.asdict(Spread.of(rates(quiet[name]))),
         "busy": dataclasses.asdict(Spread.of(rates(busy[name]))),
         "busy_to_quiet": ratio(busy[name], quiet[name]),
-        "quiet_to_default": ratio(quiet[name], quiet[DEFAULT]),
+        "quiet_to_openmp": ratio(quiet[name], quiet[OPENMP]),
         "busy_to_one_thread": ratio(busy[name], busy[ONE_THREAD]),
         "disturbed": sum(segment["disturbed"] for segment in quiet[name]),
     }
-    medians = [result[key]["median"] for key in ("busy_to_quiet", "quiet_to_default", "busy_to_one_thread")]
+    medians = [result[key]["median"] for key in ("busy_to_quiet", "quiet_to_openmp", "busy_to_one_thread")]
     print(
         f"{name:40} {threads:>7} {result['quiet']['median']:>10,.0f} {result['busy']['median']:>10,.0f}"
-        f"  {medians[0]:>10.2f}  {medians[1]:>14.2f}  {medians[2]:>16.2f}",
+        f"  {medians[0]:>10.2f}  {medians[1]:>13.2f}  {medians[2]:>16.2f}",
         flush=True,
     )
     return result
@@ -208,7 +210,7 @@ def main(flags: Sequence[str] | None = None) -> None:
     arguments = parsed(parser, flags)
     cores = sorted(os.sched_getaffinity(0))[: arguments.cores]
     named = {",".join(f"{name}={value}" for name, value in of.items()): of for of in arguments.given}
-    contestants = {DEFAULT: {}, ONE_THREAD: {"OMP_NUM_THREADS": "1"}, **named}
+    contestants = {OURS: {}, OPENMP: {"GOMP_SPINCOUNT": "300000"}, ONE_THREAD: {"OMP_NUM_THREADS": "1"}, **named}
     metrics, models = {}, {}
     for name in arguments.models:
         models[name] = {"batch_size": workload(name).training.batch_size, **workload(name).described()}
