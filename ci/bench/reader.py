@@ -4,7 +4,7 @@
 
 Random rows with the cardinalities of Criteo's 24 days are written to a temporary folder in both layouts and read once,
 so that they are in memory. The contestants, each at batches of 32,768 and of 2,048 rows, for the columns of our own
-layout and for the records of NVIDIA's of 2020:
+layout and for the packed rows of NVIDIA's of 2020:
 
 - in order, batches (shuffled by batch), rows (shuffled by row): ``read_ahead``, checked, with a thread per core. The
   caller does nothing but take the batches: what is measured is how many could be fed;
@@ -37,7 +37,7 @@ from bench.command_line import command, count, ended, keep, keep_to, parsed, pos
 from dlrm_lib.clean_timing import Times, in_turn, ratios
 from dlrm_lib.dataset import InOrder, Order, ShuffledBatches, ShuffledRows, Split, read_ahead
 from dlrm_lib.dataset.encoded import ColumnSplit
-from dlrm_lib.dataset.record_layout import RecordSplit
+from dlrm_lib.dataset.packed_layout import PackedSplit
 from dlrm_lib.features import CRITEO_TERABYTE
 
 BATCH_SIZES = (32_768, 2_048)
@@ -64,7 +64,7 @@ def write(folder: Path, rows: int) -> dict[str, Split]:
                 file.write(array)
     return {
         "columns": ColumnSplit.open(folder / "train", spec, rows),
-        "records": RecordSplit.open(folder / "train_data.bin", "train", spec),
+        "records": PackedSplit.open(folder / "train_data.bin", "train", spec),
     }
 
 

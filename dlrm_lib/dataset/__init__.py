@@ -4,9 +4,9 @@ from dlrm_lib.dataset.batch import Batch
 from dlrm_lib.dataset.encoded import EncodedDataset
 from dlrm_lib.dataset.opening import open_dataset, random_dataset, refuse_bags, subset
 from dlrm_lib.dataset.order import InOrder, Order, ShuffledBatches, ShuffledRows
+from dlrm_lib.dataset.packed_layout import PackedDataset
 from dlrm_lib.dataset.random_rows import RandomDataset
 from dlrm_lib.dataset.read_ahead import read_ahead
-from dlrm_lib.dataset.record_layout import RecordDataset
 from dlrm_lib.dataset.split import Dataset, Split
 
 __all__ = [
@@ -15,8 +15,8 @@ __all__ = [
     "EncodedDataset",
     "InOrder",
     "Order",
+    "PackedDataset",
     "RandomDataset",
-    "RecordDataset",
     "ShuffledBatches",
     "ShuffledRows",
     "Split",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from dlrm_lib.config import Config
 from dlrm_lib.dataset.encoded import EncodedDataset
+from dlrm_lib.dataset.packed_layout import SIZES, PackedDataset
 from dlrm_lib.dataset.random_rows import RandomDataset
-from dlrm_lib.dataset.record_layout import SIZES, RecordDataset
 from dlrm_lib.dataset.split import Dataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec
@@ -23,7 +23,7 @@ def open_dataset(
 
     Args:
         folder: The data set.
-        num_numerical_features: Numbers in each record of the layout of 2020, which does not say; the other one does.
+        num_numerical_features: Numbers in each row of the layout of 2020, which does not say; the other one does.
         dataset_subset: Train on this share of the training rows only: on the first ones.
 
     Raises:
@@ -39,7 +39,7 @@ def open_dataset(
     folder = Path(folder)
     dataset: Dataset
     if (folder / SIZES).exists() and not (folder / MANIFEST).exists():
-        dataset = RecordDataset(folder, numerical=num_numerical_features)
+        dataset = PackedDataset(folder, numerical=num_numerical_features)
     else:
         dataset = EncodedDataset(folder)
     return subset(dataset, dataset_subset)

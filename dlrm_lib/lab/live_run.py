@@ -13,7 +13,7 @@ from dlrm_lib.lab.run import Run
 _PATIENCE = 5.0
 
 
-class Training(Protocol):
+class InBackground(Protocol):
     """Whatever trains in a thread of its own."""
 
     def stop(self) -> None: ...
@@ -23,10 +23,10 @@ class Training(Protocol):
 
 # Held by who starts one.
 one_at_a_time = threading.Lock()
-_current: Training | None = None
+_current: InBackground | None = None
 
 
-def take_over(training: Training) -> None:
+def take_over(training: InBackground) -> None:
     """Stops the training under way, if any, and waits for its end; ``training`` is then the one to be stopped."""
     global _current
     end_training()

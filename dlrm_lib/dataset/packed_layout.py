@@ -1,6 +1,6 @@
-"""Data sets as NVIDIA's DLRM of 2020 reads them: one file of records per split.
+"""Data sets as NVIDIA's DLRM of 2020 reads them: one file of packed rows per split.
 
-``train_data.bin``, ``test_data.bin`` and perhaps ``validation_data.bin`` hold int32 records [label, N float32 by their
+``train_data.bin``, ``test_data.bin`` and perhaps ``validation_data.bin`` hold int32 rows [label, N float32 by their
 bits, M ids]. ``model_size.json`` holds the greatest id of each categorical column, in the order of the columns.
 (NVIDIA/DeepLearningExamples at 15807b36, ``PyTorch/Recommendation/DLRM``.)
 """
@@ -23,11 +23,11 @@ SIZES = "model_size.json"
 _SAMPLE = 1024
 
 
-class RecordSplit(FileSplit):
-    """The records of one file, memory-mapped.
+class PackedSplit(FileSplit):
+    """The rows of one file, memory-mapped.
 
     Attributes:
-        records: int32 [rows, 1 + N + M].
+        fields: int32 [rows, 1 + N + M].
         label: int32 [rows], a view of them.
         numerical: float32 [rows, N], a view.
         categorical: M arrays of int32 [rows], views.
@@ -35,59 +35,59 @@ class RecordSplit(FileSplit):
 
     _remedy = f"Use the {SIZES} that belongs to these files, and set --num_numerical_features to what they hold."
 
-    def __init__(self, path: Path, name: str, spec: FeatureSpec, records: np.ndarray) -> None:
-        super().__init__(path, name, spec, len(records))
-        self.records = records
-        self.label = records[:, 0]
-        self.numerical = records[:, 1 : 1 + spec.numerical].view(np.float32)
-        self.categorical = list(records[:, 1 + spec.numerical :].T)
+    def __init__(self, path: Path, name: str, spec: FeatureSpec, fields: np.ndarray) -> None:
+        super().__init__(path, name, spec, len(fields))
+        self.fields = fields
+        self.label = fields[:, 0]
+        self.numerical = fields[:, 1 : 1 + spec.numerical].view(np.float32)
+        self.categorical = list(fields[:, 1 + spec.numerical :].T)
 
     @classmethod
-    def open(cls, path: Path, name: str, spec: FeatureSpec) -> RecordSplit:
+    def open(cls, path: Path, name: str, spec: FeatureSpec) -> PackedSplit:
         """Maps a file; none is an empty split.
 
         Raises:
-            InputError: its size is no whole number of records.
+            InputError: its size is no whole number of rows.
         """
-        size, fields = path.stat().st_size if path.exists() else 0, 1 + spec.numerical + len(spec.cardinalities)
-        if size % (4 * fields):
+        size, width = path.stat().st_size if path.exists() else 0, 1 + spec.numerical + len(spec.cardinalities)
+        if size % (4 * width):
             raise InputError(
-                f"{path} does not hold whole records of {fields} fields (1 label, {spec.numerical} numbers, "
+                f"{path} does not hold whole rows of {width} fields (1 label, {spec.numerical} numbers, "
                 f"{len(spec.cardinalities)} ids).",
-                found=f"{size:,} bytes, which leaves {size % (4 * fields)} of {4 * fields}",
-                remedy="Set --num_numerical_features to what the records hold, or copy the file again.",
+                found=f"{size:,} bytes, which leaves {size % (4 * width)} of {4 * width}",
+                remedy="Set --num_numerical_features to what the rows hold, or copy the file again.",
                 fields=("num_numerical_features",),
             )
-        records = np.memmap(path, "int32", "r").reshape(-1, fields) if size else np.empty((0, fields), np.int32)
-        return cls(path, name, spec, np.asarray(records))
+        fields = np.memmap(path, "int32", "r").reshape(-1, width) if size else np.empty((0, width), np.int32)
+        return cls(path, name, spec, np.asarray(fields))
 
-    def first(self, rows: int) -> RecordSplit:
-        return type(self)(self.folder, self.name, self.spec, self.records[:rows])
+    def first(self, rows: int) -> PackedSplit:
+        return type(self)(self.folder, self.name, self.spec, self.fields[:rows])
 
     def _fill(
         self, rows: slice | np.ndarray, numerical: np.ndarray, categorical: np.ndarray, label: np.ndarray
     ) -> None:
-        records = self.records[rows] if isinstance(rows, slice) else np.take(self.records, rows, axis=0)
-        label[:] = records[:, 0]
-        numerical.view(np.int32)[:] = records[:, 1 : 1 + self.spec.numerical]
-        categorical[:] = records[:, 1 + self.spec.numerical :]
+        fields = self.fields[rows] if isinstance(rows, slice) else np.take(self.fields, rows, axis=0)
+        label[:] = fields[:, 0]
+        numerical.view(np.int32)[:] = fields[:, 1 : 1 + self.spec.numerical]
+        categorical[:] = fields[:, 1 + self.spec.numerical :]
 
     def _place(self, part: str, column: int) -> tuple[Path, str]:
         field = {"label": 0, "numerical": 1, "categorical": 1 + self.spec.numerical}[part] + column
         return self.folder, f", field {field}"
 
 
-class RecordDataset(Dataset):
-    """A data set of records.
+class PackedDataset(Dataset):
+    """A data set of packed rows.
 
     The layout has no manifest, so one is made up for checkpoints to compare. Its ``vocabulary`` is a hash of the
-    columns' sizes and of the ids in the first 1,024 training records. Encoding the same rows again in another way, or
+    columns' sizes and of the ids in the first 1,024 training rows. Encoding the same rows again in another way, or
     with ids given in another order, changes it as a rule; so does another order of the training rows, although the ids
     mean the same. It cannot tell what happened to ids that are not among those, and clicks are not counted.
     """
 
     def __init__(self, folder: str | Path, *, numerical: int = 13) -> None:
-        """Opens ``folder``, whose records hold so many numbers each: the files do not say, and a wrong number that
+        """Opens ``folder``, whose rows hold so many numbers each: the files do not say, and a wrong number that
         divides them as well is noticed only by the values.
 
         Raises:
@@ -99,9 +99,9 @@ class RecordDataset(Dataset):
         for name in ("train", "test"):
             if not paths[name].exists():
                 raise InputError(f"{paths[name]} does not exist.", remedy=f"It belongs beside {SIZES}.")
-        splits = {name: RecordSplit.open(path, name, self.spec) for name, path in paths.items()}
+        splits = {name: PackedSplit.open(path, name, self.spec) for name, path in paths.items()}
         self.train, self.validation, self.test = splits.values()
-        sample = np.ascontiguousarray(self.train.records[:_SAMPLE, 1 + numerical :])
+        sample = np.ascontiguousarray(self.train.fields[:_SAMPLE, 1 + numerical :])
         self.manifest = Manifest(
             config={"layout": "records", "numerical": numerical},
             source=[{"name": p.name, "bytes": p.stat().st_size, "sha256": None} for p in paths.values() if p.exists()],

@@ -12,7 +12,7 @@ from encoded_records import CARDINALITIES, random_rows, write_dataset, write_rec
 
 from dlrm_lib.backends import pick
 from dlrm_lib.config import Config
-from dlrm_lib.dataset import EncodedDataset, RecordDataset, ShuffledRows, open_dataset
+from dlrm_lib.dataset import EncodedDataset, PackedDataset, ShuffledRows, open_dataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.training import build, fit
 
@@ -38,7 +38,7 @@ def as_rows(batches):
 def test_batches_are_the_records(tmp_path):
     content = write_dataset(tmp_path / "data", rows=(50, 9, 20))
     dataset = opened(tmp_path / "data")
-    assert isinstance(dataset, RecordDataset)
+    assert isinstance(dataset, PackedDataset)
     assert dataset.spec.numerical == 4
     assert dataset.spec.cardinalities == CARDINALITIES
     for name in ("train", "validation", "test"):
@@ -61,7 +61,7 @@ def test_batches_are_the_records(tmp_path):
 def test_nothing_is_copied_before_a_batch_asks(folder):
     train = opened(folder).train
     for view in (train.label, train.numerical, *train.categorical):
-        assert np.shares_memory(view, train.records)
+        assert np.shares_memory(view, train.fields)
 
 
 def test_no_validation_file_is_an_empty_split(folder):
@@ -87,7 +87,7 @@ def test_a_missing_file_is_named(folder, name):
 def test_a_truncated_file_is_named(folder):
     path = folder / "test_data.bin"
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(InputError, match=r"test_data\.bin does not hold whole records of 9 fields \(1 label, 4 numb"):
+    with pytest.raises(InputError, match=r"test_data\.bin does not hold whole rows of 9 fields \(1 label, 4 numb"):
         opened(folder)
 
 
@@ -109,7 +109,7 @@ def test_a_folder_of_neither_layout_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no finished data set"):
         open_dataset(tmp_path)
     with pytest.raises(InputError, match=r"model_size\.json cannot be read"):
-        RecordDataset(tmp_path)
+        PackedDataset(tmp_path)
 
 
 def test_our_own_layout_is_opened_too(tmp_path):
