@@ -233,15 +233,23 @@ def test_reveal_colours_the_source_in_a_notebook():
 # The notebooks.
 
 
-def code_cells(path: Path) -> list[str]:
+def cells_of(path: Path, kind: str = "code") -> list[str]:
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
 
 
 def checks_of(path: Path) -> dict[str, tuple[str, str]]:
     """Exercise id → (name of the function handed to ``check``, source of that cell)."""
     call = re.compile(r"""check\(["']([\d.]+)["'],\s*(\w+)\)""")
-    return {m[1]: (m[2], cell) for cell in code_cells(path) for m in call.finditer(cell)}
+    return {m[1]: (m[2], cell) for cell in cells_of(path) for m in call.finditer(cell)}
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_what_a_chapter_tells_to_call_is_imported(path):
+    text, code = ("\n".join(cells_of(path, kind)) for kind in ("markdown", "code"))
+    imports = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ImportFrom)]
+    imported = {name.name for node in imports if node.module == "dlrm_lib.exercises" for name in node.names}
+    assert set(re.findall(r"`(check|hint|reveal)\(", text)) <= imported
 
 
 def test_notebooks_and_exercises_name_each_other():

@@ -177,6 +177,18 @@ def test_the_recorder_and_the_exercise_count_alike(model_of_lazy_mode):
     assert sum(new for _, new in recorder.ran) == count_compilations(calls) == 2
 
 
+def test_the_environment_comes_before_torch(notebook):
+    cells = [cell for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    sources = ["".join(cell["source"]) for cell in cells]
+    prepared = next(i for i, source in enumerate(sources) if "environment.prepare(" in source)
+    imports = [line for source in sources[: prepared + 1] for line in source.splitlines() if "import " in line]
+    assert imports == [  # none of which imports torch: test_process.py executes them
+        "from dlrm_lib.backends.gaudi import environment",
+        "from dlrm_lib.config import Config",
+        "from dlrm_lib.process import prepare",
+    ]
+
+
 def test_every_flag_of_today_is_there(notebook):
     text = "".join("".join(cell["source"]) for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"])
     rows = [row.split("|") for row in re.findall(r"^\|.*--.*\|$", text, re.M) if not row.startswith("|---")]
