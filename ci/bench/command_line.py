@@ -114,7 +114,8 @@ def writable(flag: str, path: Path, *, folder: bool) -> None:
 def keep_to(cores: int) -> None:
     """This process and those it starts use so many of the cores that they may use, a thread of torch on each.
 
-    It trains as a command's process does (see ``dlrm_lib.process``), but for the core that is left to others there.
+    It trains as a command's process does (see ``dlrm_lib.process``), but for the core that is left to others there, and
+    for how threads wait, which OpenMP has read by now: that matters where something else wants the cores (``busy.py``).
     """
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     prepare(Config().override(device="cpu"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from encoded import random_dataset
-from encoded_records import CARDINALITIES, random_rows, write_dataset, write_records
+from packed_rows import CARDINALITIES, random_rows, write_dataset, write_packed
 
 from dlrm_lib.backends import pick
 from dlrm_lib.config import Config
@@ -35,7 +35,7 @@ def as_rows(batches):
     ]
 
 
-def test_batches_are_the_records(tmp_path):
+def test_batches_are_the_rows(tmp_path):
     content = write_dataset(tmp_path / "data", rows=(50, 9, 20))
     dataset = opened(tmp_path / "data")
     assert isinstance(dataset, PackedDataset)
@@ -133,7 +133,7 @@ def test_our_own_layout_is_opened_too(tmp_path):
 def test_bad_values_are_named(folder, field, value, message, order):
     rows = random_rows(50)
     rows[37][field] = value
-    write_records(folder / "train_data.bin", rows)
+    write_packed(folder / "train_data.bin", rows)
     with pytest.raises(InputError, match=r"train_data\.bin, row 37, " + message):
         list(opened(folder).train.batches(8, order))
 
@@ -146,9 +146,9 @@ def test_the_manifest_knows_the_encoding(tmp_path, folder):
     # The same sizes with other ids for the same rows: made by other counts of ties, say.
     rows = random_rows(50)
     rows[11][6] = (rows[11][6] + 1) % 7
-    write_records(folder / "train_data.bin", rows)
+    write_packed(folder / "train_data.bin", rows)
     assert opened(folder).manifest.vocabulary != one.vocabulary
-    write_records(folder / "train_data.bin", random_rows(50))
+    write_packed(folder / "train_data.bin", random_rows(50))
     assert opened(folder).manifest.vocabulary == one.vocabulary
     sizes = json.loads((folder / "model_size.json").read_text())
     (folder / "model_size.json").write_text(json.dumps({**sizes, "_c14": 3}))

@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted((REPOSITORY / "notebooks").glob("0*.ipynb"))
 _ABOUT_WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
-# Whatever is prepared tells which of the modules that read the environment are there by then, and nothing follows.
+# Whoever prepares the process learns whether torch, which reads the environment, is there by then; nothing follows.
 _WATCHED = """
 import json, sys
 from dlrm_lib import process
@@ -50,7 +50,6 @@ def _waits(environment: dict[str, str]) -> dict[str, str]:
 def test_a_chapter_prepares_its_process_before_torch_is_there(chapter):
     cells = json.loads(chapter.read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    code = code.replace("\n%", "\n# %")
     assert _told(f'overrides = {{}}\nexec(compile({code!r}, "{chapter.name}", "exec"))') == {
         "torch": False,
         "device": "auto",

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from encoded import random_dataset
-from encoded_records import write_dataset
+from packed_rows import write_dataset
 
 from dlrm_lib.dataset import (
     EncodedDataset,
@@ -37,14 +37,14 @@ def splits(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     encoded = random_dataset(folder / "encoded", rows=(ROWS, 0, 0), cardinalities=(3, ROWS)).folder
     np.arange(ROWS, dtype=np.int8).tofile(encoded / "train" / "cat_1.bin")
-    write_dataset(folder / "records", rows=(ROWS, 0, 1), cardinalities=(3, ROWS), numerical=1)
-    path = folder / "records" / "train_data.bin"
-    records = np.fromfile(path, np.int32).reshape(-1, 4)
-    records[:, 3] = np.arange(ROWS)
-    records.tofile(path)
+    write_dataset(folder / "packed", rows=(ROWS, 0, 1), cardinalities=(3, ROWS), numerical=1)
+    path = folder / "packed" / "train_data.bin"
+    fields = np.fromfile(path, np.int32).reshape(-1, 4)
+    fields[:, 3] = np.arange(ROWS)
+    fields.tofile(path)
     return [
         EncodedDataset(encoded).train,
-        open_dataset(folder / "records", num_numerical_features=1).train,
+        open_dataset(folder / "packed", num_numerical_features=1).train,
     ]
 
 

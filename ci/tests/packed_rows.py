@@ -26,8 +26,8 @@ def random_rows(rows: int, cardinalities=CARDINALITIES, numerical=4, seed=0) -> 
     ]
 
 
-def write_records(path: Path, rows: list[list], numerical=4) -> None:
-    """One little-endian record after the other."""
+def write_packed(path: Path, rows: list[list], numerical=4) -> None:
+    """One little-endian row after the other."""
     ids = len(CARDINALITIES) if not rows else len(rows[0]) - 1 - numerical
     path.write_bytes(b"".join(struct.pack(f"<i{numerical}f{ids}i", *row) for row in rows))
 
@@ -39,7 +39,7 @@ def write_dataset(folder: Path, rows=(50, 0, 20), cardinalities=CARDINALITIES, n
     for seed, (name, count) in enumerate(zip(SPLITS, rows, strict=True)):
         content[name] = random_rows(count, cardinalities, numerical, seed)
         if count:
-            write_records(folder / f"{name}_data.bin", content[name], numerical)
+            write_packed(folder / f"{name}_data.bin", content[name], numerical)
     sizes = {f"_c{14 + j}": cardinality - 1 for j, cardinality in enumerate(cardinalities)}
     (folder / "model_size.json").write_text(json.dumps(sizes))
     return content
