@@ -43,6 +43,7 @@ PICTURES = CHECKOUT / "ci" / "output" / "browser"
 # Errors that JupyterLab itself writes to the console and that harm nothing, with the reason.
 HARMLESS = {
     "Could not restore the debugger state": "it asks a new kernel about its debugger, and the kernel is restarted",
+    "widget model not found": "it gave up just as the widget came; Notebook.reopen loads the page again",
 }
 
 

@@ -38,6 +38,20 @@ class Notebook:
         self.page.locator(f"{_PANEL} .jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
         self._do("await panel.context.ready; await panel.sessionContext.ready", seconds=60)
 
+    def reopen(self, shows: Locator) -> None:
+        """Loads the page again, until it shows this. Raises a TimeoutError if it does not.
+
+        JupyterLab looks for a widget for two seconds, and gives up for good if the kernel's answer comes amid the last
+        look. What a person does then, load the page once more, is done here as well.
+        """
+        given_up = self.page.get_by_text("Error displaying widget: model not found")
+        for _ in range(3):
+            self.load()
+            shows.or_(given_up).first.wait_for(timeout=60_000)
+            if shows.count():
+                return
+        raise TimeoutError(f"JupyterLab gave up three times on {shows}")
+
     def run_all(self, *, seconds: float = 120) -> None:
         """Run > Run All Cells. Raises an AssertionError if a cell raised, a TimeoutError if it takes longer."""
         self._run("notebook:run-all-cells", 0, seconds)

@@ -9,6 +9,7 @@ import pytest
 CHAPTER, CELL = "07_tuning_lab.ipynb", "the-lab"
 BENCH = "lab = [o for o in Out.values() if type(o).__name__ == 'Bench'][-1]"
 THREADS = "[t.name for t in __import__('threading').enumerate() if t.name in ('training', 'search')]"
+WIDGETS = "len(__import__('ipywidgets').widgets.widget._instances)"
 
 
 class Panel:
@@ -114,6 +115,7 @@ def test_a_person_tunes(panel):
 
 def test_no_training_is_left_behind(panel):
     notebook = panel.notebook
+    widgets = notebook.kernel(WIDGETS)
     for _ in range(2):
         panel.type("epochs", "400")
         panel.button("Train").click()
@@ -124,6 +126,7 @@ def test_no_training_is_left_behind(panel):
         notebook.until("before.run.state == 'stopped'")
         assert notebook.kernel(THREADS) == []
         notebook.until("lab.training.live is None")
+        assert notebook.kernel(WIDGETS) == widgets  # nor are widgets: each would make the page slower to open again
 
     # The page is closed while a run trains: it goes on, is there when the page is opened again, and can be stopped.
     panel.type("epochs", "400")
@@ -131,7 +134,7 @@ def test_no_training_is_left_behind(panel):
     notebook.until("lab.training.live and lab.training.live.run.step > 3")
     notebook.page.keyboard.press("Control+s")
     notebook.page.wait_for_timeout(1000)
-    notebook.load()
+    notebook.reopen(panel.box)
     assert notebook.kernel(THREADS) == ["training"]
     panel.box.scroll_into_view_if_needed()
     panel.until(lambda: max(panel.lines(), default=0) > 1)

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from encoded import random_dataset
 from ipywidgets import Widget
+from ipywidgets.widgets.widget import _instances
 from matplotlib.figure import Figure
 
 from dlrm_lib.config import Config
@@ -164,6 +166,24 @@ def test_a_new_lab_ends_the_training_of_the_one_before(bench, dataset):
     assert run.state == "stopped"
     assert threads() == []
     assert [kept.state for kept in again.runs.runs] == ["stopped"]
+
+
+def test_only_the_lab_of_the_same_cell_is_replaced(bench, dataset, monkeypatch):
+    shell = SimpleNamespace(parent_header={"metadata": {}})  # a front end that does not say which cell it is
+    monkeypatch.setattr("dlrm_lib.lab.bench.get_ipython", lambda: shell)
+
+    def lab(cell):
+        shell.parent_header["metadata"]["cellId"] = cell
+        return Bench(bench.form.config, dataset, bench._history)
+
+    first, nowhere, second = lab("one"), lab(None), lab("two")
+    made = len(_instances)
+    again = lab("one")
+    assert len(_instances) == made  # all of the first are gone, layouts and styles too
+    assert first.comm is None
+    assert all(other.comm is not None for other in (bench, nowhere, second, again))
+    again.training.train.click()
+    until(lambda: again.runs.runs)  # it still trains and keeps
 
 
 def test_chosen_runs_are_laid_over_each_other_and_can_be_restored(bench, dataset):

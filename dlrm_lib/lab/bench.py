@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ipywidgets import HTML, Box, Tab, VBox
+from collections.abc import Iterable
+from typing import Any
+
+from IPython import get_ipython
+from ipywidgets import HTML, Box, Tab, VBox, Widget
 
 from dlrm_lib.config import Config
 from dlrm_lib.dataset import EncodedDataset
@@ -17,6 +21,9 @@ from dlrm_lib.lab.runs_panel import RunsPanel
 from dlrm_lib.lab.search_panel import SearchPanel
 from dlrm_lib.lab.style import LAB
 from dlrm_lib.lab.training_panel import TrainingPanel
+
+_in_cells: dict[str, Bench] = {}
+"""The id of a notebook's cell → the lab that it made last."""
 
 
 class Bench(VBox):
@@ -45,6 +52,27 @@ class Bench(VBox):
         tabs = Tab([self.runs.widget, self.search.widget], titles=("Runs", "Search"))
         super().__init__([HTML(f"<style>{LAB}</style>"), Box([self.form.widget, right]).add_class("dlrm-bench"), tabs])
         self.add_class("dlrm-lab")
+        self._replace_the_one_before()
+
+    def close(self) -> None:
+        """Ends all its widgets, in the page and in the kernel. They are hundreds: each that is left makes a page wait
+        when it is opened again."""
+        left, seen = [self], {self}
+        while left:
+            widget = left.pop()
+            parts = _widgets_in([getattr(widget, name) for name in widget.keys]) - seen
+            left += parts
+            seen |= parts
+        for widget in seen:
+            Widget.close(widget)
+
+    def _replace_the_one_before(self) -> None:
+        """A cell that is run again shows only the new lab; the front end says which cell it is (JupyterLab does)."""
+        parent = getattr(get_ipython(), "parent_header", {})
+        if cell := parent.get("metadata", {}).get("cellId"):
+            if before := _in_cells.get(cell):
+                before.close()
+            _in_cells[cell] = self
 
     def _offer(self, config: Config | None) -> None:
         self.training.offer(config)
@@ -75,3 +103,9 @@ class Bench(VBox):
 
     def _draw(self) -> None:
         self.curves.show(self._front | {run.name: run for run in self.runs.chosen})
+
+
+def _widgets_in(values: Iterable[Any]) -> set[Widget]:
+    """The widgets among values and in lists of them."""
+    flat = [part for value in values for part in (value if isinstance(value, list | tuple) else [value])]
+    return {part for part in flat if isinstance(part, Widget)}
