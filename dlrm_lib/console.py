@@ -1,16 +1,21 @@
-"""What a person reads while a command runs, and what a program reads from its log."""
+"""What a person reads while a command runs."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-import json
+import errno
+import io
+import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TextIO
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, TextIO, cast
 
 # What the bar of a phase counts; rows, where nothing else is said.
 _UNITS = {"counting": "columns", "training": "steps"}
+
+# What writing to a pipe without a reader, or to a terminal that was closed, ends with.
+_GONE = {errno.EPIPE, errno.EIO, errno.EBADF}
 
 
 def progress_line(event: Any, epochs: int) -> str:
@@ -44,17 +49,61 @@ def latency_table(latencies: list[Any]) -> str:
     return "\n".join((head, *lines))
 
 
-def log_lines(path: Path, *, append: bool = False) -> Callable[[dict[str, Any]], None]:
-    """Starts a file of JSON lines, or goes on with it, and returns what writes a line to it at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not append:
-        path.write_text("", encoding="utf-8")
+@contextlib.contextmanager
+def lasting_output() -> Iterator[None]:
+    """While the block runs, nothing that becomes of stdout and stderr ends the work, and any text can be written.
 
-    def write(line: dict[str, Any]) -> None:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+    What a closed pipe or a terminal that is gone does not take is lost in silence; what a full disk does not, is told
+    once on stderr. A letter that the terminal's encoding lacks is written as ``\\xe9``.
+    """
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _lasting(sys.stdout, 1), _lasting(sys.stderr, 2)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        sys.stdout, sys.stderr = before
 
-    return write
+
+def _lasting(stream: TextIO | None, descriptor: int) -> TextIO:
+    if stream is None:  # closed by whoever started this process; files opened later must not take its place
+        _lead_nowhere(descriptor)
+        return open(descriptor, "w", encoding="utf-8", closefd=False)
+    if stream not in (sys.__stdout__, sys.__stderr__) or not isinstance(stream, io.TextIOWrapper):
+        return stream  # a notebook's, or a test's
+    stream.flush()
+    file = _LastingFile(stream.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(
+        cast(BinaryIO, file if stream.write_through else io.BufferedWriter(file)),
+        encoding=stream.encoding,
+        errors="backslashreplace" if stream.errors == "strict" else stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+def _lead_nowhere(descriptor: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    if nowhere != descriptor:
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+    os.set_inheritable(descriptor, True)
+
+
+class _LastingFile(io.FileIO):
+    """Takes all that is written; from the first error on, nobody gets it."""
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[super().write(rest) or 0 :]
+        except OSError as error:
+            _lead_nowhere(self.fileno())  # also what is written without Python, and what is flushed at the end
+            if error.errno not in _GONE and self.fileno() != 2:
+                say(f"stdout is lost from here on: {error.strerror}. The work goes on.", file=sys.stderr)
+        return len(data)
 
 
 def say(text: str, *, file: TextIO | None = None) -> None:

@@ -1,22 +1,19 @@
-"""What this machine has, what the workbook needs, and what to do about the difference."""
+"""What this machine has, what the workbook needs, and what to do about the difference.
+
+It must run where packages are missing or broken: each is imported where it is looked at.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from dlrm_lib.backends.cpu.backend import bf16_units
-from dlrm_lib.backends.cpu.kernels import CpuKernels
-from dlrm_lib.backends.gaudi import backend as gaudi
-from dlrm_lib.backends.gaudi.environment import plugin_is_installed
 from dlrm_lib.compiler import CannotCompile
 from dlrm_lib.errors import InputError
-from dlrm_lib.lab.machine import WORTH_TRYING, Machine
 from dlrm_lib.records import hardware, usable_cores, versions
 
 _GIB = 2**30
@@ -45,7 +42,7 @@ def examine(folder: Path = Path()) -> list[Finding]:
     """Looks at the interpreter, the processor, memory, the disk that holds ``folder``, packages, Java, accelerators."""
     machine = hardware()
     free = shutil.disk_usage(folder).free / _GIB
-    memory, there = machine["memory_gib"], gaudi.is_available()
+    memory = machine["memory_gib"]
     return [
         Finding(
             name="Python",
@@ -67,26 +64,16 @@ def examine(folder: Path = Path()) -> list[Finding]:
             found=f"{free:.0f} GiB",
             remedy="The laptop preset writes less than 1 GiB: free some space, or set another work_dir.",
         ),
-        _package("torch", "torch", "pip install torch"),
-        _package("pyspark", "pyspark", "pip install -e .[spark]"),
-        _package("jupyterlab", "jupyterlab", "pip install -e .[notebook]"),
-        _java(),
-        _compiler(),
-        _bf16(),
-        Finding(
-            name="NVIDIA GPU",
-            fine=torch.cuda.is_available(),
-            found=torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-            needed=False,
-            remedy="Not needed: everything here runs on the processor.",
-        ),
-        Finding(
-            name="Intel Gaudi",
-            fine=there,
-            found="can be used" if there else "plugin without a card" if plugin_is_installed() else "none",
-            needed=False,
-            remedy="Not needed: everything here runs on the processor.",
-        ),
+        _looked("torch", _torch, needed=True, remedy="pip install torch"),
+        _package("numpy", "pip install numpy"),
+        _package("safetensors", "pip install safetensors"),
+        _package("pyspark", "pip install -e .[spark]"),
+        _package("jupyterlab", "pip install -e .[notebook]"),
+        _looked("Java", _java, needed=True, remedy="pip install -e .[spark]"),
+        _looked("C compiler", _compiler),
+        _looked("bf16", _bf16),
+        _looked("NVIDIA GPU", _gpu),
+        _looked("Intel Gaudi", _gaudi),
     ]
 
 
@@ -100,10 +87,29 @@ def report(findings: list[Finding]) -> str:
     return "\n".join(lines)
 
 
-def _package(name: str, module: str, remedy: str) -> Finding:
-    there = importlib.util.find_spec(module) is not None
+def _looked(
+    name: str, look: Callable[[], Finding], *, needed: bool = False, remedy: str = "Mend what is missing above."
+) -> Finding:
+    """What ``look`` finds, or which package kept it from looking."""
+    try:
+        return look()
+    except ModuleNotFoundError as error:
+        found = "not installed" if error.name == name else f"cannot be told without {error.name}"
+    except (ImportError, OSError, InputError) as error:  # an OSError is a library that torch cannot load
+        found = str(error).partition("\n")[0]
+    return Finding(name=name, fine=False, found=found, needed=needed, remedy=remedy)
+
+
+def _package(name: str, remedy: str) -> Finding:
+    there = importlib.util.find_spec(name) is not None
     version = versions().get(name, "installed") if there else "not installed"
     return Finding(name=name, fine=there, found=version, remedy=remedy)
+
+
+def _torch() -> Finding:
+    import torch
+
+    return Finding(name="torch", fine=True, found=torch.__version__)
 
 
 def _java() -> Finding:
@@ -115,7 +121,21 @@ def _java() -> Finding:
         return Finding(name="Java", fine=False, found="none of version 17 or 21", remedy=str(error).splitlines()[-1])
 
 
+def _compiler() -> Finding:
+    from dlrm_lib.backends.cpu.kernels import CpuKernels
+
+    remedy = "Training is slower without: install gcc or clang, with OpenMP."
+    try:
+        CpuKernels(16, 27, False)
+        return Finding(name="C compiler", fine=True, found="compiles the kernels for training")
+    except CannotCompile as error:
+        return Finding(name="C compiler", fine=False, found=str(error), needed=False, remedy=remedy)
+
+
 def _bf16() -> Finding:
+    from dlrm_lib.backends.cpu.backend import bf16_units
+    from dlrm_lib.lab.machine import WORTH_TRYING, Machine
+
     units, needless = (
         bf16_units(),
         "Not needed: training on the processor is in fp32 unless --precision says otherwise.",
@@ -127,10 +147,27 @@ def _bf16() -> Finding:
     return Finding(name="bf16", fine=True, found=f"{units}, products {times:.1f} times as fast as in fp32{advice}")
 
 
-def _compiler() -> Finding:
-    remedy = "Training is slower without: install gcc or clang, with OpenMP."
-    try:
-        CpuKernels(16, 27, False)
-        return Finding(name="C compiler", fine=True, found="compiles the kernels for training")
-    except CannotCompile as error:
-        return Finding(name="C compiler", fine=False, found=str(error), needed=False, remedy=remedy)
+def _gpu() -> Finding:
+    import torch
+
+    return Finding(
+        name="NVIDIA GPU",
+        fine=torch.cuda.is_available(),
+        found=torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        needed=False,
+        remedy="Not needed: everything here runs on the processor.",
+    )
+
+
+def _gaudi() -> Finding:
+    from dlrm_lib.backends.gaudi import backend as gaudi
+    from dlrm_lib.backends.gaudi.environment import plugin_is_installed
+
+    there = gaudi.is_available()
+    return Finding(
+        name="Intel Gaudi",
+        fine=there,
+        found="can be used" if there else "plugin without a card" if plugin_is_installed() else "none",
+        needed=False,
+        remedy="Not needed: everything here runs on the processor.",
+    )

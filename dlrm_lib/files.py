@@ -1,4 +1,4 @@
-"""Files and folders that others see: whole or absent, written beside their place and renamed into it, or locked."""
+"""Files and folders that others see: whole or absent, written beside their place and renamed into it."""
 
 from __future__ import annotations
 
@@ -87,27 +87,6 @@ def _discard(path: Path) -> None:
         shutil.rmtree(rest) if rest.is_dir() and not rest.is_symlink() else rest.unlink()
 
 
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Tries to lock a file or folder against others while the block runs; yields whether it could.
-
-    The lock goes with the process, however it ends. Some network file systems lock nothing: there the user takes care.
-    """
-    import fcntl  # which Unix alone has
-
-    descriptor, free = os.open(path, os.O_RDONLY), True
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            free = False
-        except OSError:
-            pass
-        yield free
-    finally:
-        os.close(descriptor)
-
-
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, as ``sha256sum`` prints it."""
     digest = hashlib.sha256()
@@ -119,5 +98,5 @@ def sha256(path: Path) -> str:
 
 
 def _beside(path: Path) -> Path:
-    # Random, because writers of one file may be on several machines.
-    return path.with_name(f"{path.name}.partial-{secrets.token_hex(4)}")
+    # The process, for whoever finds it; random too, because writers of one file may be on several machines.
+    return path.with_name(f"{path.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")

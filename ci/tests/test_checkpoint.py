@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import resource
 
 import numpy as np
@@ -261,3 +262,19 @@ def test_what_a_killed_process_left_is_removed(dataset, trained, tmp_path):
     save_checkpoint(tmp_path / "m[1].safetensors", trained, metrics={})
     left = sorted(p.name for p in tmp_path.iterdir())
     assert left == ["m1.safetensors.partial-01234567", "m[1].safetensors", "other"]
+
+
+def test_what_another_process_is_writing_is_left_to_it(dataset, trained, tmp_path, monkeypatch):
+    # Another writes a whole checkpoint to the same path while this one is about to rename its own.
+    path, fsync, once = tmp_path / "model.safetensors", os.fsync, iter([True])
+
+    def meanwhile(descriptor):
+        fsync(descriptor)
+        if next(once, False):
+            save_checkpoint(path, trained, metrics={"whose": "theirs"})
+
+    monkeypatch.setattr("os.fsync", meanwhile)
+    save_checkpoint(path, trained, metrics={"whose": "mine"})
+    with open_tensors(path) as file:
+        assert file.about["metrics"] == {"whose": "mine"}
+    assert list(tmp_path.iterdir()) == [path]

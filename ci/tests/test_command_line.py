@@ -163,12 +163,12 @@ def test_no_evaluation_before_so_many_epochs(train, tmp_path):
 
 def test_a_relative_checkpoint_lies_in_the_output_dir_that_is_given(work, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    command = ["train", *SMALL, "--max_steps=1", "--dataset", str(work / "encoded"), "--output_dir=runs"]
+    command = ["train", *SMALL, "--max_steps=1", "--dataset", str(work / "encoded"), "--output_dir=models"]
     assert main([*command, "--save_checkpoint_path=a/model.safetensors"]) == 0
-    assert (tmp_path / "runs" / "a" / "model.safetensors").exists()
+    assert (tmp_path / "models" / "a" / "model.safetensors").exists()
     assert main([*command, f"--save_checkpoint_path={tmp_path / 'b.safetensors'}"]) == 0
     assert (tmp_path / "b.safetensors").exists()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.safetensors", "b.state.safetensors", "log.json", "runs"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.safetensors", "b.state.safetensors", "models", "runs"]
 
 
 def same_tensors(a, b):
@@ -350,6 +350,8 @@ def test_overwriting_when_asked(tmp_path, capsys):
         (["train", "--learning_rate", "1"], "unrecognized arguments: --learning_rate"),
         (["train", "--lr", "fast"], r"--lr takes a finite number[\s\S]*found: fast"),
         (["train", "--lr=-3"], r"--lr must be at least 0"),
+        (["train", "--auc_threshold=0"], r"--auc_threshold must be above 0"),
+        (["train", "--auc_threshold=2"], r"--auc_threshold must be at most 1"),
         (["train", "--preset", "medium"], r"no such preset[\s\S]*found: medium"),
         (["train", "--device", "tpu"], r"--device must be one of auto, cpu[\s\S]*found: tpu"),
         (["train", "--dataset", "nowhere"], "nowhere does not exist"),

@@ -565,7 +565,7 @@ def test_a_run_that_is_stopped_is_resumed(how, site, tmp_path):
     process = run(site, tmp_path)
     wait_for_part(tmp_path, 70000)
     if how == signal.SIGKILL:
-        with pytest.raises(InputError, match="Another download is writing"):
+        with pytest.raises(InputError, match=rf"Another run is writing to [\s\S]*process {process.pid}"):
             download(logs(day(site, "/a")), tmp_path, patience=HASTE)
     process.send_signal(how)
     printed, error = process.communicate(timeout=20)

@@ -13,7 +13,7 @@ import pytest
 from dlrm_lib import files
 from dlrm_lib.commands.command import refuse_existing
 from dlrm_lib.errors import InputError
-from dlrm_lib.files import locked, new_file, new_folder, put_back, put_in_place
+from dlrm_lib.files import new_file, new_folder, put_back, put_in_place
 from dlrm_lib.manifest import Manifest
 
 # Writes a folder and is killed before or after the given call of those that change names or remove.
@@ -178,33 +178,3 @@ def test_a_folder_that_is_not_there_replaces_nothing(tmp_path):
     with pytest.raises(FileNotFoundError):
         put_in_place(tmp_path / "absent", tmp_path / "it")
     assert contents(tmp_path / "it") == OLD
-
-
-def test_a_lock_keeps_others_out_until_its_process_ends(tmp_path):
-    holder = (
-        "import sys; from pathlib import Path; from dlrm_lib.files import locked\nwith locked(Path(sys.argv[1])) as f:"
-    )
-    holder += "\n print(f, flush=True); input()"
-    for path in (tmp_path, tmp_path / "file"):
-        path.touch()
-        with subprocess.Popen(
-            [sys.executable, "-c", holder, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as other:
-            assert other.stdout.readline() == "True\n"
-            with locked(path) as free:
-                assert not free
-            other.kill()
-            other.wait()
-            with locked(path) as free, locked(path) as again:
-                assert (free, again) == (True, False)
-        with locked(path) as free:
-            assert free
-
-
-def test_where_nothing_can_be_locked_the_user_takes_care(tmp_path, monkeypatch):
-    def refuse(*_: object) -> None:
-        raise OSError(95, "Operation not supported")
-
-    monkeypatch.setattr("fcntl.flock", refuse)
-    with locked(tmp_path) as free:
-        assert free

@@ -10,8 +10,8 @@ import pytest
 
 # From the ground up. Rooms of one floor do not know each other, except those behind a < the ones before it.
 FLOORS = {
-    "ground": """__init__ errors files metrics number_formats clean_timing splitmix64
-               < features records settings < compiler config < manifest""",
+    "ground": """__init__ errors metrics number_formats clean_timing splitmix64
+               < files < locks < features records settings < compiler config < manifest runs""",
     "what it is": "model dataset synthetic download < optim",
     "how it runs": "backends",
     "work": "preprocess training baselines process < workspace raw_rows",

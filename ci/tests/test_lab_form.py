@@ -18,6 +18,7 @@ LAPTOP = Config.from_preset("laptop")
 DECLARED = {f.name: f for section, f in fields() if section in ESSENTIAL}
 # Values that are not the laptop's and agree with the rest of it.
 OTHERS = {
+    "auc_threshold": "0.8",
     "bottom_mlp_sizes": "8,16",
     "top_mlp_sizes": "5,1",
     "device": "cpu",

@@ -194,7 +194,8 @@ def test_chosen_runs_are_laid_over_each_other_and_can_be_restored(bench, dataset
         bench.training.live.join()
     assert [run.config.training.seed for run in bench.runs.runs] == [3, 2, 1]
     bench.runs.table.selected_rows = [1, 2]
-    assert [run["name"] for run in bench.curves.runs] == ["run-0003", "run-0002", "run-0001"]
+    third, second, first = (run.name for run in bench.runs.runs)
+    assert [run["name"] for run in bench.curves.runs] == [third, second, first]
     assert bench.runs.restore.disabled
     assert bench.runs._repeat.value == ""
 
@@ -206,16 +207,15 @@ def test_chosen_runs_are_laid_over_each_other_and_can_be_restored(bench, dataset
     bench.form.show(base.override(seed=4))
     bench.training.train.click()
     bench.training.live.join()
-    assert [run.name for run in bench.runs.chosen] == ["run-0001"]  # the same line, one place further down
+    assert [run.name for run in bench.runs.chosen] == [first]  # the same line, one place further down
     bench.runs.table.selected_rows = []
-    assert [run["name"] for run in bench.curves.runs] == ["run-0004"]
+    assert [run["name"] for run in bench.curves.runs] == [bench.runs.runs[0].name]
 
 
-def test_a_record_that_cannot_be_read_is_named(bench):
-    bench._history.folder.mkdir(parents=True, exist_ok=True)
-    (bench._history.folder / "run-0007.json").write_text("{")
+def test_a_run_that_cannot_be_read_is_named(bench):
+    (bench._history.folder / "20261129-120000-abcdef").mkdir(parents=True)
     bench.runs.refresh()
-    assert "run-0007.json is no record of a run" in bench.runs._notes.value
+    assert "20261129-120000-abcdef is no kept run" in bench.runs._notes.value
 
 
 def test_a_search_finds_is_shown_and_gives_its_settings(bench):
@@ -281,8 +281,8 @@ def test_headless_trains_once_keeps_the_run_and_makes_no_widget(dataset, tmp_pat
     (kept,) = History(tmp_path / "lab").runs()
     assert (kept.state, kept.asked) == ("finished", config)
     assert capsys.readouterr().out.startswith("finished after")
-    record = json.loads((tmp_path / "lab" / f"{kept.name}.json").read_text())
-    assert record["metrics"]["evaluations"][-1] == dataclasses.asdict(kept.last)
+    summary = json.loads((tmp_path / "lab" / kept.name / "summary.json").read_text())
+    assert summary["last"] == dataclasses.asdict(kept.last)
 
 
 @pytest.mark.slow

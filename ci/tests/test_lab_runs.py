@@ -23,6 +23,7 @@ import torch
 import yaml
 from encoded import random_dataset
 
+from dlrm_lib import runs
 from dlrm_lib.backends import pick
 from dlrm_lib.backends.inference import Inference
 from dlrm_lib.commands.command import configuration
@@ -30,7 +31,7 @@ from dlrm_lib.commands.parser import parse_arguments
 from dlrm_lib.config import PRESETS, Config
 from dlrm_lib.dataset import subset
 from dlrm_lib.errors import InputError
-from dlrm_lib.lab import history, live_run, run
+from dlrm_lib.lab import live_run, run
 from dlrm_lib.lab.history import History, command, parameters, table
 from dlrm_lib.lab.live_run import LiveRun
 from dlrm_lib.lab.run import Run, watchable
@@ -500,9 +501,9 @@ def kept(tmp_path):
 
 
 def test_the_command_line_of_a_kept_run_repeats_it(whole, kept, tmp_path):
-    line = command(kept.keep(whole), whole.dataset.folder)
-    record = json.loads((kept.folder / "run-0001.json").read_text())
-    assert record["command"] == line
+    one = kept.keep(whole)
+    line = command(one, whole.dataset.folder)
+    assert json.loads((kept.folder / one.name / "summary.json").read_text())["command"] == line
     environment = {**os.environ, "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))}
     log = tmp_path / "log.json"
     done = subprocess.run(f"{line} --log_path {log}", shell=True, capture_output=True, text=True, env=environment)
@@ -556,7 +557,7 @@ def test_every_preset_is_repeated_by_a_test():
 def test_a_kept_run_is_read_back_to_the_bit(whole, kept):
     one = kept.keep(whole)
     assert kept.runs() == [one]
-    assert (one.name, one.state, one.failure, one.step, one.steps) == ("run-0001", "finished", None, 250, 250)
+    assert (one.state, one.failure, one.step, one.steps) == ("finished", None, 250, 250)
     assert (list(one.progress), list(one.evaluations)) == (whole.progress, whole.evaluations)
     assert (one.best, one.last) == (whole.results.best, whole.results.last)
     assert (one.seconds, one.samples_per_second) == (whole.seconds, whole.samples_per_second)
@@ -582,38 +583,39 @@ def test_runs_of_one_moment_get_names_of_their_own(dataset, kept):
     others = [History(kept.folder) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         names = [one.name for one in pool.map(lambda number: others[number % 4].keep(new), range(20))]
-    assert sorted(names) == [f"run-{number:04}" for number in range(1, 21)]
-    assert [one.name for one in kept.runs()] == sorted(names, reverse=True)
-    (kept.folder / "run-0020.json").rename(kept.folder / "run-9999.json")
-    assert [kept.keep(new).name, kept.keep(new).name] == ["run-10000", "run-10001"]
-    assert [one.name for one in kept.runs()][:3] == ["run-10001", "run-10000", "run-9999"]
+    assert len(set(names)) == 20
+    assert {one.name for one in kept.runs()} == set(names)
+    last = kept.keep(new)
+    assert kept.runs()[0] == last
 
 
-def test_records_that_cannot_be_read_are_named(whole, kept):
+def test_runs_that_cannot_be_read_are_named(whole, kept):
     good = kept.keep(whole)
-    text = (kept.folder / "run-0001.json").read_text()
-    (kept.folder / "run-0002.json").write_text("")  # a name that another process is taking
-    (kept.folder / "run-0003.json").write_text(text[: len(text) // 2])
-    (kept.folder / "run-0004.json").write_text('{"what": "something else"}')
-    (kept.folder / "run-0005.json").write_text(text.replace('"interaction_op"', '"of_another_version"'))
-    (kept.folder / "run-0006.json").mkdir()
-    (kept.folder / "run-0007.json").write_bytes(b"\xff\xfe")
-    (kept.folder / "run-0008.json").write_text("[]")
-    (kept.folder / "run-of mine.json").write_text("{}")
-    (kept.folder / "checkpoint.json").write_text("not ours")
+    bad = {
+        "summary.json": ("", "{", "[]", '{"state": "finished"}'),
+        "config.json": ('{"given": 3}', None),
+    }
+    broken = []
+    for file, texts in bad.items():
+        for text in texts:
+            broken.append(folder := kept.folder / kept.keep(whole).name)
+            (folder / file).unlink() if text is None else (folder / file).write_text(text)
+    broken.append(folder := kept.folder / kept.keep(whole).name)
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace('"interaction_op"', '"of_another_version"'))
+    for name in ("checkpoint.json", "20261129-notes"):
+        (kept.folder / name).write_text("not ours")
     for _ in range(2):
         assert kept.runs() == [good]
-        named = [Path(sentence.split(" is no record")[0]).name for sentence in kept.unreadable]
-        assert named == [*(f"run-000{number}.json" for number in (8, 7, 6, 5, 4, 3)), "run-of mine.json"]
-    assert "There is no such setting." in kept.unreadable[3]
-    assert kept.keep(whole).name == "run-0009"
+        assert {Path(sentence.split(" is no ")[0]) for sentence in kept.unreadable} == {*broken}
+    assert any("There is no such setting." in sentence for sentence in kept.unreadable)
 
 
 def test_what_cannot_be_kept_leaves_nothing(whole, kept, monkeypatch, tmp_path):
     def full(*a, **k):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(history, "write_record", full)
+    monkeypatch.setattr(runs, "write_text", full)
     with pytest.raises(InputError, match="cannot be kept") as error:
         kept.keep(whole)
     assert "found: No space left on device" in str(error.value)
@@ -628,22 +630,21 @@ def test_the_table_tells_runs_apart_and_sorts(dataset, whole, kept):
     failed = Run(CONFIG.override(device="hpu"), dataset)
     failed.train()
     other = finished(CONFIG.override(epochs=1, top_mlp_sizes=(4, 1), standardise=False, seed=5), dataset)
-    for one in (whole, failed, other):
-        kept.keep(one)
+    first, second, third = (kept.keep(one).name for one in (whole, failed, other))
     found = table(kept.runs())
     assert list(found.columns) == list(empty.columns)
-    assert list(found.index) == ["run-0003", "run-0002", "run-0001"]
+    assert list(found.index) == [third, second, first]
     sizes = "dataset_subset 0.5; embedding_dim 4; bottom_mlp_sizes 8,4; top_mlp_sizes"
-    assert found.loc["run-0001", "settings"] == (
+    assert found.loc[first, "settings"] == (
         f"smoke; {sizes} 8,1; batch_size 12; test_batch_size 150; epochs 2; shuffle_batch_order true"
     )
-    assert found.loc["run-0003", "settings"].startswith(f"smoke; {sizes} 4,1; standardise false; batch_size 12;")
-    assert "seed 5" in found.loc["run-0003", "settings"]
-    line, best, last = found.loc["run-0001"], whole.results.best, whole.results.last
+    assert found.loc[third, "settings"].startswith(f"smoke; {sizes} 4,1; standardise false; batch_size 12;")
+    assert "seed 5" in found.loc[third, "settings"]
+    line, best, last = found.loc[first], whole.results.best, whole.results.last
     assert (line["best AUC"], line["at step"], line["last AUC"]) == (best.auc, best.step, last.auc)
     assert (line["last log loss"], line["rows/s"]) == (last.log_loss, whole.samples_per_second)
     assert (line["seconds"], line["device"], line["state"]) == (whole.seconds, whole.device_description, "finished")
-    assert found.loc["run-0002", ["best AUC", "at step", "rows/s", "device"]].isna().all()
+    assert found.loc[second, ["best AUC", "at step", "rows/s", "device"]].isna().all()
     for frame in (found, empty):
         assert all(map(pd.api.types.is_numeric_dtype, frame.dtypes[2:8]))
     by_quality = sorted((whole, other), key=lambda one: -one.results.best.auc)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ from dlrm_lib.lab.live_run import LiveRun
 from dlrm_lib.lab.run import Run
 from dlrm_lib.lab.search import Search
 from dlrm_lib.lab.search_space import SearchSpace, changed, searchable, value_of
+from dlrm_lib.locks import owned
 from dlrm_lib.optim import learning_rate
 
 # 60 steps, an evaluation every 6.
@@ -455,12 +455,11 @@ def test_the_same_search_made_again_ends_the_first_and_goes_on(search):
 
 def test_another_process_is_left_alone(search):
     mine = search()
-    with mine.path.open("rb") as theirs:
-        fcntl.flock(theirs, fcntl.LOCK_EX)
+    with owned(mine.path, remedy=""):
         mine.start()
         mine.join(30)
     assert (mine.state, mine.done) == ("failed", 0)
-    assert mine.failure.startswith("This search is under way in another notebook.")
+    assert mine.failure.startswith(f"Another run is writing to {mine.path}.")
     finished(mine)
     assert mine.failure is None
 

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -494,17 +495,21 @@ def test_killed_while_it_is_put_in_its_place_one_whole_data_set_is_there(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
 
 
-def test_no_two_runs_make_the_same_data_set(days: Path, tmp_path: Path) -> None:
+def test_no_two_runs_write_to_one_output(days: Path, tmp_path: Path) -> None:
     said: list[str] = []
+    (tmp_path / "link").symlink_to(tmp_path)
 
     def again(now: str, done: int, total: int) -> None:
         if now == "counting":
-            said.append(text_of_error(days, tmp_path / "out"))
+            said.append(text_of_error(days, tmp_path / "out"))  # the same rows and settings
+            said.append(text_of_error(days, tmp_path / "out", OTHER))
+            said.append(text_of_error(days, tmp_path / "link" / "out", OTHER, spill=tmp_path / "fast"))
 
     preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=again)
     assert said
-    assert all("Another run is making" in text for text in said)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
+    assert all(re.search(r"Another run is writing to .*out\.\n  found: this process, since 20", text) for text in said)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "out", "raw"]
+    check(days, tmp_path / "out", LENIENT)
 
 
 def test_spills_go_where_they_are_told(days: Path, tmp_path: Path) -> None:

@@ -66,6 +66,15 @@ def test_environment_yml_asks_for_what_pyproject_does(checkout, project):
     assert sorted(set_up.EXTRAS.split(",")) == sorted(project["optional-dependencies"])
 
 
+def test_the_console_script_is_the_command_line(project):
+    done = subprocess.run(
+        [Path(sys.executable).with_name("dlrm"), "runs", "x"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("No run is called x.")
+    assert project["scripts"] == {"dlrm": "dlrm_lib.__main__:main"}
+
+
 def test_stripping_keeps_the_work_and_drops_the_traces():
     outputs = [new_output("stream", text="hello")]
     cell = new_code_cell("1", outputs=outputs, execution_count=3, metadata={"tags": ["parameters"], "scrolled": True})

@@ -27,6 +27,7 @@ SMALLER = {
     "python -m dlrm_lib preprocess": [],
     "python -m dlrm_lib train": ["--max_steps", "1"],
     "python -m dlrm_lib test": [],
+    "python -m dlrm_lib runs": [],
     "python -m dlrm_lib inference_benchmark": ["--inference_benchmark_steps", "2"],
     "./ci/run --raw": ["--preset", "smoke", "--output", "output", "00"],
     "./ci/run --preset": ["00"],  # these two on chapters that are cut short: see ``cut_workbook``

@@ -271,14 +271,16 @@ def test_other_rows_are_refused(dataset, kept, tmp_path):
     assert "130 then, 65 now" in str(error.value)
 
 
-def test_an_interrupt_waits_for_the_end_of_the_step(dataset):
-    training, _ = start(BASE, dataset)
-    step = training.step
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    for number in (signal.SIGINT, signal.SIGTERM):
-        torn = []
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-        def interrupted(batch, lr, number=number, torn=torn):
+
+def test_an_interrupt_waits_for_the_end_of_the_step(dataset):
+    handlers = [signal.getsignal(number) for number in SIGNALS]
+    for number in SIGNALS:
+        training, _ = start(BASE, dataset)
+        step, torn = training.step, []
+
+        def interrupted(batch, lr, number=number, step=step, torn=torn):
             loss = type(step).__call__(step, batch, lr)
             if step.done % 4 == 0:
                 os.kill(os.getpid(), number)
@@ -290,9 +292,21 @@ def test_an_interrupt_waits_for_the_end_of_the_step(dataset):
             events = list(fit(training, stop=stop.is_set))
             assert stop.is_set()
             assert events[-1].step == torn[-1] == step.done
+            for again in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal sends both
+                os.kill(os.getpid(), again)
             with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), number)
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+                os.kill(os.getpid(), signal.SIGINT)
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers
+
+
+def test_a_hang_up_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_interrupt() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 class _Spy:

@@ -190,11 +190,6 @@ def test_training_stops_early(dataset):
     loop.close()
 
 
-def test_a_threshold_of_zero_is_one(dataset):
-    _, events = train(dataset, epochs=9, test_freq=6, auc_threshold=0.0)
-    assert [e.step for e in events if isinstance(e, Evaluation)] == [6]
-
-
 def test_abandoning_training_leaves_out_the_evaluation(dataset):
     training, asked = new(dataset, test_freq=4, test_batch_size=100), []
 

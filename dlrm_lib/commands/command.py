@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,21 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
                 remedy="Give one of the two.",
             )
     return given
+
+
+def refuse_several_processes() -> None:
+    """Raises InputError where a launcher (torchrun, mpirun) has started this process as one of several.
+
+    Each would do the whole work, and write it to the same places.
+    """
+    for name in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+        processes = os.environ.get(name, "")
+        if processes.isdigit() and int(processes) > 1:
+            raise InputError(
+                "This program runs as one process, and was started as several.",
+                found=f"{name}={processes}",
+                remedy=f"Start it without torchrun or mpirun (`env -u {name} python -m dlrm_lib …`).",
+            )
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:

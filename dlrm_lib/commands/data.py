@@ -8,9 +8,9 @@ import re
 import sys
 from pathlib import Path
 
-from dlrm_lib.commands.command import OVERWRITE, PATH, Command, configuration, refuse_existing
+from dlrm_lib.commands.command import OVERWRITE, PATH, Command, configuration, refuse_existing, refuse_several_processes
 from dlrm_lib.config import fields
-from dlrm_lib.console import progress_bars
+from dlrm_lib.console import progress_bars, say
 from dlrm_lib.errors import InputError
 
 
@@ -19,13 +19,14 @@ def doctor(_: argparse.Namespace) -> None:
     from dlrm_lib.doctor import examine, report
 
     findings = examine()
-    print(report(findings))
+    say(report(findings))
     if missing := [f.name for f in findings if not f.fine and f.needed]:
         raise InputError("This machine is not ready.", found=", ".join(missing), remedy="See the remedies above.")
 
 
 def download(arguments: argparse.Namespace) -> None:
     """Fetches Criteo's click logs."""
+    refuse_several_processes()
     from dlrm_lib.download import accept_licence, download, kaggle, parse_days, terabyte
 
     if arguments.data_set == "kaggle" and arguments.days:
@@ -42,6 +43,7 @@ def generate(arguments: argparse.Namespace) -> None:
     from dlrm_lib.records import usable_cores
     from dlrm_lib.synthetic import generate
 
+    refuse_several_processes()
     config = configuration(arguments)
     refuse_existing(arguments.output, arguments.overwrite)
     bars = progress_bars()
@@ -65,6 +67,7 @@ def preprocess(arguments: argparse.Namespace) -> None:
     from dlrm_lib.features import CRITEO, RawColumns
     from dlrm_lib.preprocess import preprocess
 
+    refuse_several_processes()
     config = configuration(arguments)
     refuse_existing(arguments.output, arguments.overwrite)
     try:

@@ -7,10 +7,10 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING
 
-from dlrm_lib.commands.command import Command, configuration
-from dlrm_lib.commands.model_inputs import FLAGS, SETTINGS, loaded_model, opened_dataset, opened_log
+from dlrm_lib.commands.command import Command, configuration, refuse_several_processes
+from dlrm_lib.commands.model_inputs import FLAGS, SETTINGS, kept, loaded_model, opened_dataset
 from dlrm_lib.config import as_dict
-from dlrm_lib.console import latency_table, result_line
+from dlrm_lib.console import latency_table, result_line, say
 from dlrm_lib.errors import InputError
 from dlrm_lib.process import prepare
 
@@ -25,6 +25,7 @@ _WARMUP = 10
 
 def test(arguments: argparse.Namespace) -> None:
     """Tests a trained model on the test split."""
+    refuse_several_processes()
     config = configuration(arguments)
     prepare(config)
     from dlrm_lib.backends import pick
@@ -35,19 +36,19 @@ def test(arguments: argparse.Namespace) -> None:
     model, config = loaded_model(arguments, config, dataset)
     settings = config.training
     inference = backend.inference(model.to(backend.torch_device), settings.precision, settings.execution)
-    log = opened_log(arguments)
-    log({"what": "test", "device": backend.description, "config": as_dict(config)})
-    evaluation, seconds = timed_evaluation(inference, dataset.test, settings.test_batch_size)
-    print(result_line(evaluation))
-    log({"what": "evaluation", **dataclasses.asdict(evaluation)})
-    log(
-        {
-            "what": "result",
-            "auc": evaluation.auc,
-            "avg_inference_latency": seconds / dataset.test.steps(config.training.test_batch_size),
-            "average_test_throughput": evaluation.rows / seconds,
-        }
-    )
+    with kept(arguments, "test", dataset, device=backend.description, given=config) as log:
+        log({"what": "test", "device": backend.description, "config": as_dict(config)})
+        evaluation, seconds = timed_evaluation(inference, dataset.test, settings.test_batch_size)
+        log({"what": "evaluation", **dataclasses.asdict(evaluation)})
+        log(
+            {
+                "what": "result",
+                "auc": evaluation.auc,
+                "avg_inference_latency": seconds / dataset.test.steps(config.training.test_batch_size),
+                "average_test_throughput": evaluation.rows / seconds,
+            }
+        )
+        say(result_line(evaluation))
 
 
 def timed_evaluation(inference: Inference, split: Split, batch_size: int, step: int = 0) -> tuple[Evaluation, float]:
@@ -61,6 +62,7 @@ def timed_evaluation(inference: Inference, split: Split, batch_size: int, step: 
 
 def inference_benchmark(arguments: argparse.Namespace) -> None:
     """Measures latency and throughput for each batch size."""
+    refuse_several_processes()
     config = configuration(arguments)
     prepare(config)
     from dlrm_lib.backends import pick
@@ -73,27 +75,27 @@ def inference_benchmark(arguments: argparse.Namespace) -> None:
         model, config = loaded_model(arguments, config, dataset)
     else:
         model = DLRM(dataset.spec, config.model)
-        print("No --load_checkpoint_path: random weights are measured, which take the same time.")
+        say("No --load_checkpoint_path: random weights are measured, which take the same time.")
     settings = config.training
     inference = backend.inference(model.to(backend.torch_device), settings.precision, settings.execution)
-    log = opened_log(arguments)
-    log({"what": "inference_benchmark", "device": backend.description, "config": as_dict(config)})
-    latencies = [
-        benchmark_inference(
-            inference,
-            endless_batches(dataset.test, batch_size),
-            steps=config.inference.inference_benchmark_steps,
-            warmup=max(settings.benchmark_warmup_steps, _WARMUP),
-        )
-        for batch_size in config.inference.inference_benchmark_batch_sizes
-    ]
-    print(latency_table(latencies))
-    result = {}
-    for latency in latencies:
-        log({"what": "latency", **dataclasses.asdict(latency)})
-        result[f"mean_inference_latency_batch_{latency.batch_size}"] = latency.mean
-        result[f"mean_inference_throughput_batch_{latency.batch_size}"] = latency.throughput
-    log({"what": "result", **result})
+    with kept(arguments, "inference_benchmark", dataset, device=backend.description, given=config) as log:
+        log({"what": "inference_benchmark", "device": backend.description, "config": as_dict(config)})
+        latencies = [
+            benchmark_inference(
+                inference,
+                endless_batches(dataset.test, batch_size),
+                steps=config.inference.inference_benchmark_steps,
+                warmup=max(settings.benchmark_warmup_steps, _WARMUP),
+            )
+            for batch_size in config.inference.inference_benchmark_batch_sizes
+        ]
+        result = {}
+        for latency in latencies:
+            log({"what": "latency", **dataclasses.asdict(latency)})
+            result[f"mean_inference_latency_batch_{latency.batch_size}"] = latency.mean
+            result[f"mean_inference_throughput_batch_{latency.batch_size}"] = latency.throughput
+        log({"what": "result", **result})
+        say(latency_table(latencies))
 
 
 TEST = Command(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable
+import shlex
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlrm_lib.commands.command import PATH, given_settings
 from dlrm_lib.config import Config, as_dict, fields
-from dlrm_lib.console import log_lines
+from dlrm_lib.console import say
 from dlrm_lib.errors import InputError
+from dlrm_lib.locks import owned
+from dlrm_lib.runs import Log, new_run
 from dlrm_lib.settings import as_text
 
 if TYPE_CHECKING:
@@ -36,7 +41,8 @@ FLAGS = (
         },
     ),
     ("--output_dir", {**PATH, "help": "if given, where a relative --save_checkpoint_path begins (default: /tmp)"}),
-    ("--log_path", {**PATH, "default": Path("log.json"), "help": "JSON lines for programs (default: ./log.json)"}),
+    ("--log_path", {**PATH, "help": "JSON lines for programs, to this file instead of a kept run (default: none)"}),
+    ("--runs_dir", {**PATH, "default": Path("runs"), "help": "where runs are kept (default: runs)"}),
 )
 
 
@@ -51,13 +57,40 @@ def checkpoint_path(arguments: argparse.Namespace) -> Path | None:
     return path and writable(path, "--save_checkpoint_path")
 
 
-def opened_log(arguments: argparse.Namespace, *, append: bool = False) -> Callable[[dict[str, Any]], None]:
-    """What writes a JSON line to ``--log_path``.
+@contextlib.contextmanager
+def kept(
+    arguments: argparse.Namespace,
+    kind: str,
+    dataset: Dataset,
+    *,
+    device: str,
+    given: Config,
+    resolved: Config | None = None,
+    steps: int | None = None,
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Keeps a run in ``--runs_dir``, or its log alone in ``--log_path``, while the block runs; yields what takes lines.
 
     Raises:
-        InputError: no file can be written there.
+        InputError: nothing can be kept there, or another run writes to that log.
     """
-    return log_lines(writable(arguments.log_path, "--log_path"), append=append)
+    if arguments.log_path:
+        path = writable(arguments.log_path, "--log_path")
+        with owned(path, remedy="Wait until it is done, or name another --log_path."):
+            yield Log(path, append=arguments.resume and kind == "train")
+        return
+    about = {
+        "kind": kind,
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "preset": given.preset,
+        "dataset": None if given.data.synthetic_dataset else str(arguments.dataset),
+        "rows": {split.name: len(split) for split in (dataset.train, dataset.validation, dataset.test)},
+        "device": device,
+        "steps": steps,
+    }
+    config = {"given": as_dict(given), "resolved": resolved and as_dict(resolved), "asked": {}}
+    with new_run(arguments.runs_dir, config=config, **about) as run:
+        yield run.log
+    say(f"run: {run.folder}")
 
 
 def writable(path: Path, flag: str) -> Path:

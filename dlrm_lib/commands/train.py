@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 import time
@@ -11,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlrm_lib.commands.command import Command, configuration
+from dlrm_lib.commands.command import Command, configuration, refuse_several_processes
 from dlrm_lib.commands.inference import timed_evaluation
-from dlrm_lib.commands.model_inputs import FLAGS, SETTINGS, checkpoint_path, loaded_model, opened_dataset, opened_log
+from dlrm_lib.commands.model_inputs import FLAGS, SETTINGS, checkpoint_path, kept, loaded_model, opened_dataset
 from dlrm_lib.config import Config, as_dict
 from dlrm_lib.console import progress_bars, progress_line, result_line, say
 from dlrm_lib.errors import InputError
+from dlrm_lib.locks import owned
 from dlrm_lib.process import prepare
 
 if TYPE_CHECKING:
@@ -30,29 +32,41 @@ def train(arguments: argparse.Namespace) -> None:
     Raises:
         KeyboardInterrupt: Ctrl-C; with ``--save_checkpoint_path`` the training state is written before.
     """
+    refuse_several_processes()
+    with contextlib.ExitStack() as stack:
+        _train(arguments, stack)
+
+
+def _train(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> None:
+    """As ``train``; ``stack`` holds the places that are written to, and the run that is kept."""
     config, path = configuration(arguments), checkpoint_path(arguments)
     prepare(config)
     from dlrm_lib.training import Evaluation, fit, stop_on_interrupt
 
-    training, results = _start(arguments, config, opened_dataset(arguments, config))
+    dataset = opened_dataset(arguments, config)
+    _own(stack, path, arguments.log_path)
+    training, results = _start(arguments, config, dataset)
     step = training.step
-    log = opened_log(arguments, append=arguments.resume)
+    log = stack.enter_context(_kept(arguments, config, training))
     log(
         {
             "what": "train",
             "device": training.backend.description,
             "step": step.done,
+            **{name: dataclasses.asdict(event) for name, event in vars(results).items() if event},
             "config": as_dict(training.config),
         }
     )
     report = _Report(training, results, path, log)
     with stop_on_interrupt() as interrupted:
         for event in fit(training, stop=interrupted.is_set):
-            report.tell(event)
+            log({"what": type(event).__name__.lower(), **dataclasses.asdict(event)})
             if isinstance(event, Evaluation):
                 if results.add(event):
                     report.keep_model(dataclasses.asdict(event))
                 report.keep_state()
+            if not interrupted.is_set():  # else the terminal may be gone, and the state comes first
+                report.tell(event)
     if interrupted.is_set():
         report.keep_state()
         if path:
@@ -64,7 +78,44 @@ def train(arguments: argparse.Namespace) -> None:
         report.keep_state()
     log({"what": "result", **report.summary(), **report.test()})
     if path:
+        report.refuse_foreign_model()
         say(f"saved: {path} (the {'best' if results.best else 'last'} model)")
+
+
+def _own(stack: contextlib.ExitStack, path: Path | None, log: Path | None) -> None:
+    """Keeps other runs from the model's file and its state's; the log's keeps ``kept``.
+
+    Raises:
+        InputError: another run writes there, or two of the three are one file.
+    """
+    from dlrm_lib.training import state_path
+
+    if not path:
+        return
+    places = [path, state_path(path)]
+    if log and log.resolve() in [place.resolve() for place in places]:
+        raise InputError(
+            "--log_path is the file of the model or of its training state.",
+            found=log,
+            remedy="Name another file for the log.",
+        )
+    for place in places:
+        stack.enter_context(owned(place, remedy="Wait until it is done, or name another --save_checkpoint_path."))
+
+
+def _kept(
+    arguments: argparse.Namespace, config: Config, training: Training
+) -> contextlib.AbstractContextManager[Callable[[dict[str, Any]], None]]:
+    given = dataclasses.replace(config, model=training.config.model) if arguments.load_checkpoint_path else config
+    return kept(
+        arguments,
+        "train",
+        training.dataset,
+        device=training.backend.description,
+        given=given,
+        resolved=training.config,
+        steps=training.steps,
+    )
 
 
 def _start(arguments: argparse.Namespace, config: Config, dataset: Dataset) -> tuple[Training, Results]:
@@ -110,11 +161,10 @@ class _Report:
         self.rows_per_second: float | None = None
 
     def tell(self, event: Progress | Evaluation) -> None:
-        """One event, to the log, the bar and the screen."""
+        """One event, to the bar and the screen."""
         from dlrm_lib.training import Progress
 
         settings = self.training.settings
-        self.log({"what": type(event).__name__.lower(), **dataclasses.asdict(event)})
         if not isinstance(event, Progress):
             say(f"Epoch {self._epoch(event):.2f} step {event.step}. {result_line(event)}")
             return
@@ -172,7 +222,7 @@ class _Report:
         if training.config.data.synthetic_dataset or not len(test):
             return {}
         models = [("best and last" if best and best.step == done else "last", training.inference, done)]
-        if self.path and best and best.step != done:
+        if self.path and best and best.step != done and self._holds_ours():
             kept, _ = load_checkpoint(self.path, training.dataset.manifest, training.backend.torch_device)
             scores = training.backend.inference(kept, settings.precision, settings.execution)
             models.append(("best", scores, best.step))
@@ -181,6 +231,25 @@ class _Report:
             say(f"{name} model: {result_line(evaluation)} (step {step})")
             self.log({"what": "evaluation", "model": name, **dataclasses.asdict(evaluation)})
         return {"average_test_throughput": evaluation.rows / seconds}
+
+    def refuse_foreign_model(self) -> None:
+        """Raises InputError if what is kept is not what this run has written: it must not be taken for it."""
+        if not self._holds_ours():
+            raise InputError(
+                f"{self.path} is not the model of this run any more.",
+                found="another model, or none, that something else has left there meanwhile",
+                remedy="Train again, with a --save_checkpoint_path that nothing else writes to.",
+            )
+
+    def _holds_ours(self) -> bool:
+        from dlrm_lib.training import reached
+
+        best, step = self.results.best, self.training.step.done
+        written = dataclasses.asdict(best) if best else {"step": step}
+        try:
+            return self.path is not None and reached(self.path) == written
+        except InputError:
+            return False
 
     def _epoch(self, evaluation: Evaluation) -> float:
         return evaluation.step / self.training.steps_per_epoch

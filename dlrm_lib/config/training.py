@@ -105,7 +105,7 @@ class TrainingConfig(Section):
     print_freq: int = option(200, "steps between progress lines", at_least=1)
     test_freq: int | None = option(None, "steps between evaluations; none: after each epoch", at_least=1)
     test_after: float = option(0.0, "no evaluation before this many epochs", at_least=0.0)
-    auc_threshold: float | None = option(None, "stop once the validation AUC reaches this", at_least=0.0)
+    auc_threshold: float | None = option(None, "stop once the validation AUC reaches this", above=0, at_most=1)
     benchmark_warmup_steps: int = option(0, "first steps that speeds leave out", at_least=0)
     preload_batches: int | None = option(
         None,

@@ -16,7 +16,8 @@ from dlrm_lib.download.checksums import Damaged, digests, text_md5
 from dlrm_lib.download.sources import DAYS, Published, Target, kaggle, terabyte
 from dlrm_lib.download.transfer import Patience, Unavailable
 from dlrm_lib.errors import InputError
-from dlrm_lib.files import locked, write_text
+from dlrm_lib.files import write_text
+from dlrm_lib.locks import owned
 
 __all__ = ["Patience", "accept_licence", "download", "kaggle", "parse_days", "terabyte"]
 
@@ -78,9 +79,7 @@ def download(published: Published, output: Path, *, patience: Patience | None = 
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with locked(output) as free:
-            if not free:
-                raise InputError(f"Another download is writing to {output}.", remedy="Wait until it is done.")
+        with owned(output, remedy="Wait until it is done."):
             record = _read_record(output / f"{published.name}.json")
             missing = [target for target in published.targets if not _is_there(target, published, output, record)]
             _check_room(missing, output)

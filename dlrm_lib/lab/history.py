@@ -1,10 +1,12 @@
-"""The runs of a tuning lab, kept as records: to be compared, shown again, and repeated elsewhere."""
+"""The kept runs as the tuning lab takes them: to be compared, shown again, and repeated elsewhere.
+
+``dlrm_lib.runs`` owns their format: those that the command line keeps in the same folder are shown beside the lab's.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,15 +16,13 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from dlrm_lib import runs
 from dlrm_lib.config import Config, as_dict, fields
 from dlrm_lib.errors import InputError
 from dlrm_lib.lab.run import Run
-from dlrm_lib.records import write_record
 from dlrm_lib.settings import as_text
 from dlrm_lib.training import Evaluation, Progress, Results
 
-_WHAT = "tuning lab run"
-_NAME = re.compile(r"run-(\d+)")
 # What the command ``train`` looks at.
 _TRAINED = ("data", "model", "training")
 
@@ -32,11 +32,11 @@ class KeptRun:
     """A run as it was when it was kept; what it shares with ``Run`` means the same.
 
     Attributes:
-        name: Short, unique in its folder, and greater than those before: ``run-0012``.
+        name: That of its folder, unique among the runs.
         config: What was trained, and repeats the run.
         asked: What a person had asked for, without the reports that the run added.
         device: In words; None if it failed before it had one.
-        date: When it was kept, in UTC, as ISO 8601 has it.
+        date: When it began to be kept, in UTC, as ISO 8601 has it.
     """
 
     name: str
@@ -71,10 +71,10 @@ class KeptRun:
 
 
 class History:
-    """A folder of kept runs, each a record of its own; several notebooks may share it.
+    """A folder of kept runs; several notebooks and the command line may share it.
 
     Attributes:
-        unreadable: What was wrong with records when ``runs`` last read them, a sentence for each.
+        unreadable: What was wrong with runs when ``runs`` last read them, a sentence for each.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -85,54 +85,42 @@ class History:
         """Writes a run, whatever its state, under a new name.
 
         Raises:
-            InputError: the record cannot be written.
+            InputError: nothing can be written there.
         """
-        try:
-            path = self._new_name()
-            try:
-                record = write_record(
-                    path,
-                    what=_WHAT,
-                    config=as_dict(run.config),
-                    metrics=_metrics(run),
-                    command=_train(run.config, run.dataset.folder),
-                )
-            except BaseException:
-                path.unlink()
-                raise
-        except OSError as error:
-            raise InputError(
-                f"The run cannot be kept in {self.folder}.",
-                found=error.strerror,
-                remedy="Make room there, or choose another folder.",
-            ) from None
-        return _kept(path.stem, record)
+        config = {
+            "given": as_dict(run.config),
+            "resolved": run.training and as_dict(run.training.config),
+            "asked": {name: getattr(run.asked.training, name) for name in ("print_freq", "test_freq")},
+        }
+        splits = (run.dataset.train, run.dataset.validation, run.dataset.test)
+        with runs.new_run(
+            self.folder,
+            config=config,
+            kind="lab",
+            command=_train(run.config, run.dataset.folder),
+            preset=run.config.preset,
+            dataset=None if run.config.data.synthetic_dataset else str(run.dataset.folder),
+            rows={split.name: len(split) for split in splits},
+            device=run.device_description,
+            steps=run.steps,
+        ) as kept:
+            for line in _lines(run):
+                kept.log(line)
+            kept.state, kept.failure, kept.seconds = run.state, run.failure, run.seconds
+        return _kept(runs.read_run(kept.folder))
 
     def runs(self) -> list[KeptRun]:
-        """All that can be read, newest first; what cannot is told in ``unreadable``."""
-        found, self.unreadable = [], []
-        for path in sorted(self.folder.glob("run-*.json"), key=_number, reverse=True):
-            try:
-                text = path.read_text(encoding="utf-8")
-                if text:  # else the name is just being taken
-                    found.append(_kept(path.stem, json.loads(text)))
-            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                reason = str(error).splitlines()[0] if isinstance(error, InputError) else repr(error)
-                self.unreadable.append(f"{path} is no record of a run that this version can read ({reason}).")
+        """All trainings that can be read, newest first; what cannot is told in ``unreadable``."""
+        kept, self.unreadable = runs.kept_runs(self.folder)
+        found = []
+        for run in reversed(kept):
+            if run.about["kind"] in ("train", "lab"):
+                try:
+                    found.append(_kept(run))
+                except (ValueError, LookupError, TypeError, AttributeError) as error:
+                    reason = str(error).splitlines()[0] if isinstance(error, InputError) else repr(error)
+                    self.unreadable.append(f"{run.folder} is no run that this version can read ({reason}).")
         return found
-
-    def _new_name(self) -> Path:
-        """An empty file in the place of the next record, which nobody else then takes."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        number = max(map(_number, self.folder.glob("run-*.json")), default=0)
-        while True:
-            number += 1
-            path = self.folder / f"run-{number:04}.json"
-            try:
-                path.touch(exist_ok=False)
-            except FileExistsError:
-                continue
-            return path
 
 
 def table(runs: Iterable[KeptRun]) -> pd.DataFrame:
@@ -195,37 +183,51 @@ def _changed(config: Config) -> dict[str, Any]:
     return {name: value for name, (value, usual) in values.items() if value != usual}
 
 
-def _metrics(run: Run) -> dict[str, Any]:
-    return {
-        "state": run.state,
-        "failure": run.failure,
-        "asked": {name: getattr(run.asked.training, name) for name in ("print_freq", "test_freq")},
+def _lines(run: Run) -> list[dict[str, Any]]:
+    """What the command ``train`` would have logged."""
+    config = as_dict(run.training.config if run.training else run.config)
+    result = {
+        "what": "result",
         "step": run.step,
-        "steps": run.steps,
-        "seconds": run.seconds,
-        "samples_per_second": run.samples_per_second,
-        "device": run.device_description,
-        "progress": [dataclasses.asdict(event) for event in run.progress],
-        "evaluations": [dataclasses.asdict(evaluation) for evaluation in run.evaluations],
+        "best_auc": run.results.best and run.results.best.auc,
+        "best_step": run.results.best and run.results.best.step,
+        "last_auc": run.results.last and run.results.last.auc,
+        "average_train_throughput": run.samples_per_second,
     }
+    events: list[Progress | Evaluation] = sorted(
+        [*run.progress, *run.evaluations], key=lambda event: event.step
+    )  # progress before its evaluation
+    return [
+        {"what": "train", "device": run.device_description, "step": 0, "config": config},
+        *({"what": type(event).__name__.lower(), **dataclasses.asdict(event)} for event in events),
+        result,
+    ]
 
 
-def _kept(name: str, record: dict[str, Any]) -> KeptRun:
-    metrics = dict(record["metrics"])
-    sections = dict(record["config"])
-    preset = sections.pop("preset")
-    config = Config.without_idle(preset, {name: value for s in sections.values() for name, value in s.items()})
+def _kept(run: runs.KeptRun) -> KeptRun:
+    about = run.about
+    given = {
+        name: value for section in run.given.values() if isinstance(section, dict) for name, value in section.items()
+    }
+    config = Config.without_idle(run.given["preset"], given)
+    progress = tuple(Progress(**line) for line in run.lines("progress"))
+    evaluations = tuple(Evaluation(**line) for line in run.lines("evaluation") if line["split"] == "validation")
+    if about["result"]:
+        speed = about["result"]["average_train_throughput"]
+    else:
+        speed = progress[-1].average_samples_per_second if progress else None
     return KeptRun(
-        name=name,
+        name=run.name,
         config=config,
-        asked=config.override(**metrics.pop("asked")),
-        progress=tuple(Progress(**event) for event in metrics.pop("progress")),
-        evaluations=tuple(Evaluation(**event) for event in metrics.pop("evaluations")),
-        date=record["date"],
-        **metrics,
+        asked=config.override(**run.asked),
+        state=about["state"],
+        failure=about["failure"],
+        step=about["step"],
+        steps=about["steps"],
+        progress=progress,
+        evaluations=evaluations,
+        seconds=about["seconds"],
+        samples_per_second=speed,
+        device=about["device"],
+        date=about["began"],
     )
-
-
-def _number(path: Path) -> int:
-    named = _NAME.fullmatch(path.stem)
-    return int(named[1]) if named else 0

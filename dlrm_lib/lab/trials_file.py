@@ -12,7 +12,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from dlrm_lib.errors import InputError
-from dlrm_lib.files import locked
+from dlrm_lib.locks import PlaceIsTaken, owned
 
 
 def open_study(path: Path, name: str) -> optuna.Study:
@@ -24,7 +24,7 @@ def open_study(path: Path, name: str) -> optuna.Study:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-        with contextlib.suppress(InputError), alone(path):  # else somebody is writing, and the end is not ours
+        with contextlib.suppress(PlaceIsTaken), alone(path):  # else somebody is writing, and the end is not ours
             mend(path)
         with quiet():
             return optuna.create_study(
@@ -52,13 +52,9 @@ def alone(path: Path) -> Iterator[None]:
     """Keeps other processes, and other searches of this one, from the trials.
 
     Raises:
-        InputError: another has the lock.
+        PlaceIsTaken: another search, in another notebook perhaps, writes them down.
     """
-    with locked(path) as free:
-        if not free:
-            raise InputError(
-                "This search is under way in another notebook.", found=path, remedy="Stop it there, or wait."
-            )
+    with owned(path, remedy="Stop the search there, or wait."):
         yield
 
 

@@ -36,7 +36,7 @@ def compared(runs: Mapping[str, Any], base: float) -> Figure:
         left.plot(steps, losses, color=color, linewidth=1.0, alpha=0.6)
         left.plot(tested, [e.log_loss for e in run.evaluations], label=f"{name} ({run.steps:,} steps)", **thick)
         right.plot(tested, [np.nan if e.auc is None else e.auc for e in run.evaluations], **thick)
-        if run.state == "failed" and run.progress:
+        if run.state in ("failed", "diverged") and run.progress:
             end = run.step / run.steps
             left.plot([steps[-1], end], [losses[-1], top], color=color, linestyle=":")
             left.plot(end, top, color=color, marker="x", markersize=9, markeredgewidth=2.5, clip_on=False)

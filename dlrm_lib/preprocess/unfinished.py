@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dlrm_lib.errors import InputError
-from dlrm_lib.files import locked, put_in_place
+from dlrm_lib.files import put_in_place
+from dlrm_lib.locks import locked, owned
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
@@ -73,23 +74,23 @@ class Unfinished:
             Whether an earlier run left something to go on with.
 
         Raises:
-            InputError: another run makes the same data set.
+            InputError: another run writes to the same output.
         """
-        for folder in (self._folder, self._spill):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise InputError(
-                    f"{folder.parent} cannot hold intermediate files.",
-                    found=error.strerror,
-                    remedy="Name a folder that can be written to, with --output or --spill.",
-                ) from None
-        with locked(self._folder) as free, locked(self._spill) as spill_free:
-            # A folder that is gone belonged to a run that has just finished.
-            if not (free and self._folder.exists() and (spill_free or self._spill == self._folder)):
-                raise InputError(
-                    f"Another run is making {self._output}.", remedy="Wait for it, or choose another output."
-                )
+        with contextlib.ExitStack() as stack:
+            remedy = "Wait until it is done, or choose another --output."
+            stack.enter_context(owned(self._output, remedy=remedy))
+            for folder in dict.fromkeys(path.resolve() for path in (self._folder, self._spill)):  # one, unless spilled
+                try:
+                    folder.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise InputError(
+                        f"{folder.parent} cannot hold intermediate files.",
+                        found=error.strerror,
+                        remedy="Name a folder that can be written to, with --output or --spill.",
+                    ) from None
+                # Runs with other outputs of that name, which spill here too, clear up what nobody holds.
+                if stack.enter_context(locked(folder)) is False:
+                    raise InputError(f"Another run is clearing up {folder}.", remedy="Run the same command again.")
             resumed = self.data.exists() and self.work.exists()
             if not resumed:
                 self._empty()
@@ -116,8 +117,8 @@ class Unfinished:
         for parent in {self._folder.parent, self._spill.parent}:
             for path in sorted(parent.glob(f"{self._output.name}.partial-*")):
                 if path.name != self._folder.name:
-                    with locked(path) as free:
-                        if free and path.exists():
+                    with contextlib.suppress(FileNotFoundError), locked(path) as unused:
+                        if unused:
                             shutil.rmtree(path)
                             found.append(path)
         return found

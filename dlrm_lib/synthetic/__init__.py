@@ -24,6 +24,7 @@ from dlrm_lib.config import PreprocessConfig, SyntheticConfig
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import SPLITS, split_rows
 from dlrm_lib.files import new_folder, write_text
+from dlrm_lib.locks import owned
 from dlrm_lib.synthetic.ceiling import EncodedView, quality, visible
 from dlrm_lib.synthetic.columns import CATEGORICALS
 from dlrm_lib.synthetic.rows import CHUNK, Source
@@ -59,7 +60,8 @@ def generate(
         for ``raw`` and ``encoded`` what ``ceiling.quality`` returns.
 
     Raises:
-        InputError: fewer than two rows per day, too many days, or a limit or number of workers below 1.
+        InputError: fewer than two rows per day, too many days, a limit or number of workers below 1, or another run
+            writing to the folder.
     """
     _check(config, workers)
     source = Source(config.data_seed)
@@ -68,7 +70,10 @@ def generate(
     training_rows = sum(rows for day, _, rows in chunks if day < config.days - 1)
     limits = PreprocessConfig(frequency_limit=frequency_limit).for_rows(training_rows).limits(len(CATEGORICALS))
     labels, raw, files = [], [], []
-    with new_folder(Path(folder)) as partial:
+    with (
+        owned(Path(folder), remedy="Wait until it is done, or choose another --output."),
+        new_folder(Path(folder)) as partial,
+    ):
         tasks = ((day, chunk, rows, day < config.days - 1) for day, chunk, rows in chunks)
         results = _each(_write, tasks, workers, (source,))
         for day, of_day in itertools.groupby(chunks, key=lambda chunk: chunk[0]):

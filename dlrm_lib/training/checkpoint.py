@@ -147,6 +147,16 @@ def load_state(
     return training, Results(**{name: about[name] and Evaluation(**about[name]) for name in ("best", "last")})
 
 
+def reached(path: Path) -> dict[str, Any]:
+    """The ``metrics`` that a checkpoint was saved with.
+
+    Raises:
+        InputError: no such file, not a checkpoint, or damaged.
+    """
+    with _opened(path, "checkpoint") as file:
+        return dict(file.about["metrics"])
+
+
 def _quality(evaluation: Evaluation) -> float:
     return -evaluation.log_loss if evaluation.auc is None else evaluation.auc
 

@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 from dlrm_lib.errors import InputError
 from dlrm_lib.files import new_file
+from dlrm_lib.locks import locked
 
 _DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int32: "I32", torch.int64: "I64", torch.uint8: "U8"}
 _PIECE = 1 << 24
@@ -30,7 +31,7 @@ _PIECE = 1 << 24
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: dict[str, Any]) -> None:
     """Writes tensors, on any device, and JSON-ready facts about them; what was at ``path`` stays until all is written.
 
-    One process at a time may write to a path.
+    Who writes holds the lock of his partial file: a leftover is one that nobody holds, and only leftovers are removed.
 
     Raises:
         InputError: the disk is full, or does not let itself be written to.
@@ -38,8 +39,10 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: dict[s
     try:
         # A process that was killed while it wrote has left as many bytes as a whole file.
         for leftover in path.parent.glob(f"{glob.escape(path.name)}.partial-*"):
-            leftover.unlink(missing_ok=True)
-        with new_file(path) as partial, partial.open("wb") as file:
+            with contextlib.suppress(FileNotFoundError), locked(leftover) as unused:
+                if unused:
+                    leftover.unlink()
+        with new_file(path) as partial, locked(partial, make=True), partial.open("wb") as file:
             # The checksums are known at the end only, but have the same length from the start.
             file.write(_header(tensors, about, dict.fromkeys(tensors, 0)))
             checksums = {name: _write(file, tensor) for name, tensor in tensors.items()}
