@@ -13,6 +13,8 @@ import numpy as np
 
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import CRITEO, RawColumns
+from dlrm_lib.preprocess.diagnosis import explain, refuse_packed
+from dlrm_lib.preprocess.formats import layout
 from dlrm_lib.preprocess.rows import Parser, Rows, parse
 from dlrm_lib.preprocess.source import Range, chunks, cut, source_files
 
@@ -35,19 +37,32 @@ def read_raw(source: Path, rows: int = 20_000, *, columns: RawColumns = CRITEO) 
         (float64, NaN where missing), ``C1`` … (str, "" where missing).
 
     Raises:
-        InputError: there is no such source, it cannot be read, or it holds no row.
+        InputError: there is no such source, it cannot be read, is packed or of another format, or holds no row.
     """
     import pandas as pd
 
     files = source_files(source)
+    refuse_packed(files, columns)
     one = len(files) == 1
     pieces = cut(files, max(1, -(-files[0].stat().st_size // STRETCHES)) if one else sys.maxsize)
     table = pd.concat([_first(piece, rows, columns) for piece in pieces], ignore_index=True)
     if table.empty:
-        raise InputError(f"{source} holds no row.", remedy="Is it a click log: label, integers, tokens between tabs?")
+        raise _no_row(source, files, columns)
     if one:  # A compressed file is one piece: its tenths are counted in rows.
         table["part"] = np.arange(len(table)) * STRETCHES // len(table)
     return table
+
+
+def _no_row(source: Path, files: list[Path], columns: RawColumns) -> InputError:
+    """What was looked at, and what it is instead of rows where that is known."""
+    finding = explain(files[0], columns, files)
+    size = sum(path.stat().st_size for path in files)
+    looked = "no bytes" if not size else f"{size:,} bytes in {files[0].name}" + (", …" if len(files) > 1 else "")
+    return InputError(
+        f"{source} holds no row.",
+        found=looked + (f": {finding.facts}" if finding else ""),
+        remedy=(finding and finding.remedy) or f"Give {layout(columns)}.",
+    )
 
 
 def _first(piece: Range, rows: int, columns: RawColumns) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from dlrm_lib.errors import InputError, TrainingDiverged
-from dlrm_lib.files import write_text
+from dlrm_lib.files import resolved, write_text
 from dlrm_lib.locks import is_owned, owned
 from dlrm_lib.records import hardware, versions
 
@@ -51,7 +51,7 @@ class Log:
         Raises:
             OSError: no such file can be made.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
+        resolved(path).parent.mkdir(parents=True, exist_ok=True)
         self._path, self._told = path, False
         with path.open("a" if append else "w", encoding="utf-8"):
             pass

@@ -16,6 +16,7 @@ from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.files import put_back, sha256, write_text
 from dlrm_lib.manifest import MANIFEST, Manifest
+from dlrm_lib.places import local
 from dlrm_lib.records import usable_cores
 
 _SETTLED = 2 * 10**9  # nanoseconds: no clock of a file system ticks more slowly
@@ -39,7 +40,7 @@ class Workspace:
         self.config = config
         self.runs = self.folder / "runs"
         self.synthetic = raw is None
-        self._raw = self.folder / "raw" if raw is None else Path(raw)
+        self._raw = self.folder / "raw" if raw is None else local(raw)
 
     def raw(self) -> Path:
         """Where the raw rows are; synthetic ones are generated if they are not those of this configuration.
@@ -79,7 +80,7 @@ class Workspace:
             if manifest.config == config and manifest.source == self._contents(source_files(raw)):
                 return EncodedDataset(folder)
         print(f"encoding {raw} into {folder}")
-        preprocess(raw, folder, self.config.preprocess)
+        preprocess(raw, folder, self.config.preprocess, allow_empty_splits=True)  # chapters say what they cannot show
         return EncodedDataset(folder)
 
     def _is_generated(self) -> bool:

@@ -40,6 +40,9 @@ def main(arguments: Sequence[str], *, root: Path = ROOT) -> int:
     if args.raw:
         if not args.raw.exists():
             raise InputError("--raw names no file or folder.", found=args.raw)
+        from dlrm_lib.raw_rows import read_raw
+
+        read_raw(args.raw, rows=1)  # better said now than by the first notebook that reads them
         parameters["raw"] = str(args.raw.resolve())
     plan.check_parameters(notebooks, {**parameters, "work_dir": ""})
 

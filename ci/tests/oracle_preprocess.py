@@ -66,8 +66,9 @@ def read_line(line: bytes, numerical: int, categorical: int) -> Row | str:
 
 
 def lines_of(path: Path) -> list[bytes]:
-    """The lines of a file, without newlines; nothing after the last newline is no line."""
-    lines = (gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes()).split(b"\n")
+    """The lines of a file, without newlines; nothing after the last newline is no line, nor a mark before the first."""
+    text = gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes()
+    lines = text.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     return lines if lines[-1] else lines[:-1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import os
@@ -14,6 +15,7 @@ from encoded import random_dataset
 from safetensors.torch import load_file
 
 from dlrm_lib.backends import pick
+from dlrm_lib.commands.model_inputs import checkpoint_path
 from dlrm_lib.config import Config, as_dict
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import NUMERIC_RULES
@@ -26,6 +28,7 @@ from dlrm_lib.training import (
     predict,
     save_checkpoint,
     save_state,
+    state_path,
 )
 from dlrm_lib.training.tensor_file import open_tensors, write_tensors
 
@@ -240,6 +243,35 @@ def test_a_full_disk_leaves_the_old_file(dataset, trained, good, tmp_path):
 def test_a_place_that_cannot_be_written_to_is_named(dataset, trained, good):
     with pytest.raises(InputError, match="could not be written"):
         save_checkpoint(good / "below a file", trained, metrics={})
+
+
+def test_a_checkpoint_goes_where_its_link_leads(dataset, trained, tmp_path):
+    disk, path = tmp_path / "disk", tmp_path / "model.safetensors"
+    path.symlink_to(disk / "it.safetensors")  # which is not there yet
+    for _ in range(2):
+        save_checkpoint(path, trained, metrics={})
+        save_state(state_path(path), trained, Results())
+        assert sorted(file.name for file in disk.iterdir()) == ["it.safetensors", "it.state.safetensors"]
+        assert path.is_symlink()
+        (disk / "it.safetensors.partial-0a1b2c3d").write_bytes(b"of a process that was killed")
+    model, _ = load_checkpoint(path, dataset.manifest)
+    assert [*model.state_dict()] == [*trained.model.state_dict()]
+    assert [file.name for file in tmp_path.iterdir() if file != disk] == [path.name]
+
+
+def test_a_place_whose_file_cannot_be_replaced_is_refused_before_training(tmp_path):
+    arguments = argparse.Namespace(output_dir=None)
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "below").symlink_to(tmp_path / "file" / "model")
+    for place, said in {"/dev/null": "found: no regular file", "a": "leads nowhere", "below": "no place"}.items():
+        arguments.save_checkpoint_path = tmp_path / place
+        with pytest.raises(InputError, match=said):
+            checkpoint_path(arguments)
+    for place in ("new/folder/model", "model"):
+        arguments.save_checkpoint_path = tmp_path / place
+        assert checkpoint_path(arguments) == tmp_path / place
 
 
 def test_an_interrupted_write_leaves_the_old_file(dataset, trained, good, tmp_path, monkeypatch):

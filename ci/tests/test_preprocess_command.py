@@ -45,6 +45,8 @@ def expected(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"about 2(39|40),[0-9]{3} rows", done.stdout)
     assert "rejected: 0 lines" in done.stdout
+    assert "held out: day_2, the last of 3 days" in done.stdout
+    assert re.search(r" test: 40,000 rows, click rate 0\.[0-9]{4} \(the first half of day_2\)\n", done.stdout)
     return files_of(output)
 
 
@@ -187,6 +189,9 @@ def test_ctrl_c_keeps_what_is_done(raw: Path, tmp_path: Path) -> None:
         (["--frequency_limit=15,26:1"], ["names column 26", "there are 26 categorical columns"]),
         (["--feature_spec=nowhere.yaml"], ["nowhere.yaml cannot be read"]),
         (["--input=nowhere"], ["nowhere does not exist"]),
+        (["--input=s3://bucket/rows"], ["s3://bucket/rows is not a path on this machine", "mount that storage"]),
+        (["--spill=hdfs://name/spill"], ["hdfs://name/spill is not a path on this machine"]),
+        (["--input=/dev/zero"], ["/dev/zero is no file on a disk", "Write the rows to a file first"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) and value[0].startswith("--") else "",
 )

@@ -77,9 +77,13 @@ def test_rejected_lines_are_left_out(tmp_path):
 
 
 def test_files_without_rows_or_broken_ones_are_named(tmp_path):
-    with pytest.raises(InputError, match="log holds no row"):
+    with pytest.raises(InputError, match=r"log holds no row.\n  found: 6 bytes in log: 1 field in a line instead of 5"):
         read_raw(write(tmp_path / "log", b"hello\n"), columns=SMALL)
-    with pytest.raises(InputError, match="empty holds no row"):
+    with pytest.raises(InputError, match=r"commas instead of tabs\n  remedy: `tr"):
+        read_raw(write(tmp_path / "log", lines(9).replace(b"\t", b",")), columns=SMALL)
+    with pytest.raises(InputError, match=r"zip does not hold raw rows.\n  found: a zip archive"):
+        read_raw(write(tmp_path / "zip", b"PK\x03\x04" + bytes(99)), columns=SMALL)
+    with pytest.raises(InputError, match=r"empty holds no row.\n  found: no bytes"):
         read_raw(write(tmp_path / "empty", b""), columns=SMALL)
     broken = tmp_path / "broken.gz"
     broken.write_bytes(gzip.compress(lines(1000))[:-20])

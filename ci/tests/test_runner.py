@@ -153,7 +153,7 @@ def test_a_run_leaves_nothing_changed_in_git(workbook, checkout, tmp_path):
 
 def test_options_reach_the_notebook(workbook, tmp_path):
     raw = tmp_path / "rows.tsv"
-    raw.touch()
+    raw.write_text("1" + "\t" * 39 + "\n")
     workbook.add("00_shows", SHOW)
 
     arguments = ["-p", "seed", "7", "-p", "overrides", "{lr: 0.5, top_mlp_sizes: [8, 1]}", "--raw", str(raw), "--alone"]
@@ -192,6 +192,7 @@ def test_a_persons_own_settings_do_not_reach_the_notebooks(workbook, tmp_path, m
     [
         (["--preset", "tiny"], "no such preset.\n  found: tiny"),
         (["--raw", "nowhere"], "--raw names no file or folder.\n  found: nowhere"),
+        (["--raw", "notebooks/00_good.ipynb"], "00_good.ipynb holds no row.\n  found: .* bytes in 00_good.ipynb: JSON"),
         (["7"], "no such notebook.\n  found: 7\n  remedy: There are: 00_good, 01_good."),
         (
             ["-p", "speed", "3"],

@@ -11,7 +11,7 @@ from typing import Any
 
 from dlrm_lib.config import Config
 from dlrm_lib.errors import InputError
-from dlrm_lib.files import put_back
+from dlrm_lib.files import contents, put_back
 
 PATH: dict[str, Any] = {"type": Path, "metavar": "PATH"}
 OVERWRITE = ("--overwrite", {"action": "store_true", "help": "replace what is there"})
@@ -88,5 +88,5 @@ def refuse_several_processes() -> None:
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raises InputError where something is in the place of an output."""
     put_back(path)
-    if path.exists() and not overwrite and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and not overwrite and (not path.is_dir() or contents(path)):
         raise InputError(f"{path} is there already.", remedy="Choose another --output, or add --overwrite.")

@@ -47,13 +47,20 @@ def generate(arguments: argparse.Namespace) -> None:
     config = configuration(arguments)
     refuse_existing(arguments.output, arguments.overwrite)
     bars = progress_bars()
-    ceiling = generate(
-        arguments.output,
-        config.synthetic,
-        frequency_limit=config.preprocess.frequency_limit,
-        workers=arguments.workers or usable_cores(),
-        progress=functools.partial(bars, "writing") if bars else None,
-    )
+    try:
+        ceiling = generate(
+            arguments.output,
+            config.synthetic,
+            frequency_limit=config.preprocess.frequency_limit,
+            workers=arguments.workers or usable_cores(),
+            progress=functools.partial(bars, "writing") if bars else None,
+        )
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or arguments.output} cannot be written.",
+            found=error.strerror,
+            remedy="Make room, mend the permissions, or choose another --output.",
+        ) from None
     test = ceiling["splits"]["test"]
     print(f"{arguments.output}: {config.synthetic.rows:,} rows in {config.synthetic.days} day files")
     print(
@@ -80,15 +87,19 @@ def preprocess(arguments: argparse.Namespace) -> None:
             cores=arguments.cores,
             memory=arguments.memory,
             spill=arguments.spill,
+            allow_empty_days=arguments.allow_empty_days,
+            allow_empty_splits=arguments.allow_empty_splits,
             announce=print,
             progress=progress_bars(),
         )
     except KeyboardInterrupt:
         print("\nWhat is done is kept: the same command goes on there.", file=sys.stderr)
         raise
+    last_day, several = manifest.source[-1]["name"], len(manifest.source) > 1
+    halves = {"test": f" (the first half of {last_day})", "validation": f" (the rest of {last_day})"}
     for split, rows in manifest.rows.items():
-        clicks = manifest.clicks[split]
-        print(f"{split:>10}: {rows:,} rows" + (f", click rate {clicks / rows:.4f}" if rows else ""))
+        rate = f", click rate {manifest.clicks[split] / rows:.4f}" if rows else ""
+        print(f"{split:>10}: {rows:,} rows{rate}{halves.get(split, '') if several else ''}")
     if ids := manifest.cardinalities:
         print(f"{'ids':>10}: {sum(ids):,} in {len(ids)} columns, the largest {max(ids):,}")
     print(f"{'rejected':>10}: {sum(manifest.quarantined.values()):,} lines")
@@ -167,6 +178,8 @@ DATA_COMMANDS = (
                 },
             ),
             ("--spill", {**PATH, "help": "folder for intermediate files, on a fast disk; default: beside the output"}),
+            ("--allow_empty_days", {"action": "store_true", "help": "go on where a day file holds no rows"}),
+            ("--allow_empty_splits", {"action": "store_true", "help": "go on where a split is left without rows"}),
             OVERWRITE,
         ),
     ),

@@ -16,7 +16,9 @@ from dlrm_lib.commands.command import PATH, given_settings
 from dlrm_lib.config import Config, as_dict, fields
 from dlrm_lib.console import say
 from dlrm_lib.errors import InputError
+from dlrm_lib.files import is_mount
 from dlrm_lib.locks import owned
+from dlrm_lib.places import destination
 from dlrm_lib.runs import Log, new_run
 from dlrm_lib.settings import as_text
 
@@ -54,7 +56,19 @@ def checkpoint_path(arguments: argparse.Namespace) -> Path | None:
     """
     path = arguments.save_checkpoint_path
     path = arguments.output_dir / path if path and arguments.output_dir else path
-    return path and writable(path, "--save_checkpoint_path")
+    if path:
+        end = destination(writable(path, "--save_checkpoint_path"))
+        above = next(above for above in end.parents if above.exists())
+        found = f"{above} cannot be written to" if not os.access(above, os.W_OK) else None
+        if end.exists() and (is_mount(end) or not end.is_file()):
+            found = "a mount point" if is_mount(end) else "no regular file"
+        if found:
+            raise InputError(
+                f"--save_checkpoint_path {path} cannot be replaced by a file that is written beside it.",
+                found=found,
+                remedy="Name a file in a folder that can be written to.",
+            )
+    return path
 
 
 @contextlib.contextmanager
@@ -99,9 +113,9 @@ def writable(path: Path, flag: str) -> Path:
     Raises:
         InputError: it cannot; names the flag.
     """
-    places = (path, path.absolute().parent, *path.absolute().parents)
-    there = next(place for place in places if os.path.exists(place))
-    if os.path.isdir(path) or (there != path and not os.path.isdir(there)) or not os.access(there, os.W_OK):
+    end = path if os.path.exists(path) else destination(path)  # a dangling link is written through
+    there = next(above for above in (end, *end.absolute().parents) if os.path.exists(above))
+    if os.path.isdir(path) or (there != end and not os.path.isdir(there)) or not os.access(there, os.W_OK):
         found = "a folder" if os.path.isdir(path) else f"{there} cannot be written to"
         raise InputError(f"{flag} {path} is no place for a file.", found=found, remedy="Name another file.")
     return path

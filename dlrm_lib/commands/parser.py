@@ -6,12 +6,14 @@ import argparse
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from dlrm_lib.commands import COMMANDS, Command
 from dlrm_lib.commands.command import ALIASES
 from dlrm_lib.config import PRESETS, Config, fields
 from dlrm_lib.errors import InputError
+from dlrm_lib.places import local
 from dlrm_lib.settings import as_text
 
 # The one flag of NVIDIA's that has a second name.
@@ -29,11 +31,15 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The flags of a command line, and under ``run`` the function of its command.
 
     Raises:
-        InputError: no such command or flag, or a flag without its value.
+        InputError: no such command or flag, a flag without its value, or a path that is none of this machine.
         SystemExit: after ``--help``.
     """
     words = _mode_as_command(list(argv))
-    return _parser(_preset(words)).parse_args(words)
+    arguments = _parser(_preset(words)).parse_args(words)
+    for value in vars(arguments).values():
+        if isinstance(value, Path):
+            local(value)
+    return arguments
 
 
 def _parser(preset: str) -> argparse.ArgumentParser:

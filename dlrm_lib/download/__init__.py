@@ -18,6 +18,7 @@ from dlrm_lib.download.transfer import Patience, Unavailable
 from dlrm_lib.errors import InputError
 from dlrm_lib.files import write_text
 from dlrm_lib.locks import owned
+from dlrm_lib.places import destination
 
 __all__ = ["Patience", "accept_licence", "download", "kaggle", "parse_days", "terabyte"]
 
@@ -77,6 +78,7 @@ def download(published: Published, output: Path, *, patience: Patience | None = 
         InputError: no source gives a file, the folder has too little room, cannot be written or is in use by another
             download, or holds another file of that name.
     """
+    output = destination(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
         with owned(output, remedy="Wait until it is done."):

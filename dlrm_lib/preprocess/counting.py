@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dlrm_lib.preprocess.job import Job
+from dlrm_lib.preprocess.oddities import only_whole_numbers, words_for_missing
 from dlrm_lib.preprocess.spill import Part, read_blocks, read_dictionaries, read_piece, write_pieces, written
 from dlrm_lib.preprocess.tokens import Tokens, joined
 from dlrm_lib.preprocess.vocabulary import Dictionary, rank, write_vocabulary
@@ -43,11 +44,13 @@ class Blob(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """A column's vocabulary: its cardinality (kept values and id 0) and the hash of its values."""
+    """A column's vocabulary: its cardinality (kept values and id 0), the hash of its values, and what is odd in it."""
 
     column: int
     cardinality: int
     digest: str
+    words_for_missing: tuple[tuple[str, int], ...]
+    only_whole_numbers: bool
 
 
 def bins(job: Job, parts: Sequence[Part], least: int) -> list[list[Share]]:
@@ -194,4 +197,4 @@ def part_ids(job: Job, index: int, part: Part, parts: int, shares: Sequence[Sequ
 def _rank(job: Job, column: int, tokens: Tokens, counts: np.ndarray) -> tuple[np.ndarray, Ranked]:
     id_of, kept = rank(tokens, counts, job.config.limits(job.columns.categorical)[column])
     digest = write_vocabulary(job.folder / "vocabulary" / f"cat_{column}.parquet", kept)
-    return id_of, Ranked(column, len(kept) + 1, digest)
+    return id_of, Ranked(column, len(kept) + 1, digest, words_for_missing(kept), only_whole_numbers(kept))

@@ -18,6 +18,7 @@ class Job:
         work: The folder for spills.
         columns: The columns of a raw row.
         config: How to encode.
+        files: The raw files, in time order.
         part_rows: A part ends with the chunk that reaches so many rows; this bounds the memory of a task.
         bin_tokens: A counting task merges about so many (part, token) pairs at most, for the same reason.
     """
@@ -26,5 +27,6 @@ class Job:
     work: Path
     columns: RawColumns
     config: PreprocessConfig
+    files: tuple[Path, ...] = ()
     part_rows: int = 1 << 19
     bin_tokens: int = 1 << 23

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import os
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -24,17 +25,19 @@ from pyspark import RDD
 from dlrm_lib.config import PreprocessConfig, as_dict, digest
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import CRITEO, NUMERIC_RULES, SPLITS, FeatureSpec, RawColumns, split_rows
-from dlrm_lib.files import put_back, sha256
+from dlrm_lib.files import cannot_be_renamed, contents, put_back, sha256
 from dlrm_lib.manifest import MANIFEST, Manifest
+from dlrm_lib.places import destination, local
 from dlrm_lib.preprocess import quarantine
 from dlrm_lib.preprocess.cluster import check_workers
 from dlrm_lib.preprocess.counting import Ranked, Share, bins, count_part, merge_bin, rank_column
+from dlrm_lib.preprocess.diagnosis import refuse_packed
 from dlrm_lib.preprocess.job import Job
 from dlrm_lib.preprocess.needs import Needs, check_needs, estimate_needs, fitting_tasks
 from dlrm_lib.preprocess.reading import hash_or_read
 from dlrm_lib.preprocess.session import spark_session
 from dlrm_lib.preprocess.shuffle import bucket_bits
-from dlrm_lib.preprocess.source import Range, cut, source_files
+from dlrm_lib.preprocess.source import Range, cut, empty_day, source_files, unread
 from dlrm_lib.preprocess.spill import Part
 from dlrm_lib.preprocess.tasks import Tasks
 from dlrm_lib.preprocess.unfinished import Unfinished, boot
@@ -43,6 +46,7 @@ from dlrm_lib.records import usable_cores
 
 _LEAST_RANGE, _MOST_RANGE, _RANGES = 4 << 20, 128 << 20, 32  # bytes, bytes, number
 _LEAST_BINS = 8
+_NAMED = 3  # columns in a remark
 
 
 def preprocess(
@@ -58,6 +62,8 @@ def preprocess(
     spill: str | Path | None = None,
     announce: Callable[[str], None] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    allow_empty_days: bool = False,
+    allow_empty_splits: bool = False,
 ) -> Manifest:
     """Encodes raw rows. The bytes depend on the rows, the columns and the configuration alone.
 
@@ -69,7 +75,8 @@ def preprocess(
 
     Args:
         source: A folder with ``day_0`` ... ``day_{n-1}`` (or ``.gz``), or one file (or ``.gz``) in time order.
-        output: The folder to make. A data set that is there is replaced once the new one is whole.
+        output: The folder to make. A data set that is there is replaced once the new one is whole. A link is followed;
+            into a mount point, which cannot be renamed, the finished entries are moved, the manifest last.
         config: How to encode.
         columns: How many integers and tokens a row has.
         master: Where Spark runs, if it is not running yet: by default on this machine; else a master's URL.
@@ -80,30 +87,38 @@ def preprocess(
         announce: Called with a sentence: what the run needs, and what it found of earlier ones.
         progress: Called with (phase, done, in all); the phases are ``reading``, ``encoding`` and ``sorting``, in rows
             (while reading, the rows in all are estimated), and ``counting``, in columns.
+        allow_empty_days: Whether a day may have no rows.
+        allow_empty_splits: Whether a split may be left without rows; those held out may with ``holdout_fraction`` 0.
 
     Returns:
         The manifest. The rejected lines are in ``quarantine/rejected.tsv``: file, line number, reason, the line.
 
     Raises:
-        InputError: nothing to read, too many malformed lines (or one, if ``strict``), too little disk or memory, an
-            output that is something else, another run making the same data set, or no Java.
+        InputError: nothing to read, a source with what ``source_files`` refuses, files that are packed or of another
+            format, a day or split without rows, too many malformed lines (or one, if ``strict``), too little disk or
+            memory, an output that is something else, another run making the same data set, or no Java.
     """
-    source, output = Path(source).absolute(), Path(output).absolute()
-    files = source_files(source)
+    source, output = local(source).absolute(), destination(output)
+    files = source_files(source, allow_empty_days=allow_empty_days)
+    refuse_packed(files, columns)
     if config.frequency_limit is not None:
         config.limits(columns.categorical)
     _check_output(output, source)
     output.parent.mkdir(parents=True, exist_ok=True)
     say = announce or (lambda sentence: None)
+    if others := unread(source):
+        say(f"not read beside the day files: {', '.join(others[:5])}{', …' if len(others) > 5 else ''}")
+    if len(files) > 1:
+        say(f"held out: {files[-1].name}, the last of {len(files)} days; its first half is the test split")
     # The output is part of it, for data sets of one name in several places may spill into one folder.
     identity = digest([str(output), _identity(files, columns, config, partitions)])
-    unfinished = Unfinished(output, identity, Path(spill).absolute() if spill else None)
+    unfinished = Unfinished(output, identity, destination(spill) if spill else None)
     with unfinished.alone() as resumed:
         for path in unfinished.clear_others():
             say(f"removed {path}: left by an unfinished run of other rows or settings")
         if resumed:
             say(f"going on with what is in {unfinished.data.parent}")
-        if not (unfinished.data / MANIFEST).exists():
+        if not unfinished.whole:
             if cores is None and master is None:
                 cores = fitting_tasks(memory, usable_cores())
             spark = spark_session(cores, master, rows_in_java=False).sparkContext
@@ -115,11 +130,19 @@ def preprocess(
             check_needs(
                 needs, unfinished.data, unfinished.work, cores=spark.defaultParallelism, here=here, memory=memory
             )
-            job = Job(folder=unfinished.data, work=unfinished.work, columns=columns, config=config)
-            _make(Tasks(spark, job.work / "done", progress), job, files, partitions, needs)
-        manifest = Manifest.read(unfinished.data)
+            job = Job(folder=unfinished.data, work=unfinished.work, columns=columns, config=config, files=tuple(files))
+            tasks = Tasks(spark, job.work / "done", progress)
+            hashes, parts = _read(tasks, job, partitions, needs)
+            quarantined = quarantine.collect(job, parts, say)
+            if not allow_empty_days:
+                _refuse_empty_days(job, parts)
+            rows = _split(job, parts)
+            if not allow_empty_splits:
+                _refuse_empty_splits(job, rows)
+            for remark in _make(tasks, job, hashes, parts, quarantined, rows):
+                say(remark)
         unfinished.finish()
-    return manifest
+    return Manifest.read(output)
 
 
 def _identity(files: list[Path], columns: RawColumns, config: PreprocessConfig, partitions: int | None) -> str:
@@ -148,16 +171,49 @@ def _sources() -> list[Path]:
     ]
 
 
-def _make(tasks: Tasks, job: Job, files: list[Path], partitions: int | None, needs: Needs) -> None:
-    """Makes the data set in ``job.folder``, the manifest last."""
-    for name in ("vocabulary", "quarantine", *SPLITS):
-        (job.folder / name).mkdir(exist_ok=True)
-    hashes, parts = _read(tasks, job, files, partitions, needs)
-    quarantined = quarantine.collect(job, files, parts)
+def _split(job: Job, parts: list[Part]) -> dict[str, int]:
+    """Rows of each split, in the order of time."""
     rows = sum(part.rows for part in parts)
-    held_out = sum(part.rows for part in parts if part.file == len(files) - 1)
-    split = split_rows(rows, held_out if len(files) > 1 else round(rows * job.config.holdout_fraction))
-    counted = split["train"] if job.config.vocabulary_days == "training" else rows
+    last_day = sum(part.rows for part in parts if part.file == len(job.files) - 1)
+    return split_rows(rows, last_day if len(job.files) > 1 else round(rows * job.config.holdout_fraction))
+
+
+def _refuse_empty_days(job: Job, parts: list[Part]) -> None:
+    """Refuses a day whose lines were all rejected, or that unpacks to nothing."""
+    for number, path in enumerate(job.files if len(job.files) > 1 else ()):
+        of_day = [part for part in parts if part.file == number]
+        if not any(part.rows for part in of_day):
+            lines = sum(part.lines for part in of_day)
+            raise empty_day(path, f"{lines:,} lines, all rejected" if lines else "0 bytes of text", job.files)
+
+
+def _refuse_empty_splits(job: Job, rows: dict[str, int]) -> None:
+    """Refuses what could not be trained on, validated or tested, unless nothing was to be held out."""
+    one, fraction = len(job.files) == 1, job.config.holdout_fraction
+    empty = [name for name in SPLITS if not rows[name] and (name == "train" or not one or fraction)]
+    if not empty:
+        return
+    every, held_out = sum(rows.values()), rows["test"] + rows["validation"]
+    if one:
+        where = f"--holdout_fraction {fraction:g} of the {every:,} rows of {job.files[0]}"
+        better = next((k / 100 for k in range(1, 100) if 2 <= round(every * k / 100) < every), None)
+        remedy = f"Choose --holdout_fraction {better:g} or another that fits; " if better else "Give more rows; "
+    else:
+        where, remedy = f"{job.files[-1]}, the last of {len(job.files)} days,", "Give a last day with more rows; "
+    raise InputError(
+        f"{where} leaves no rows for {' and '.join(empty)}.",
+        found=f"{rows['train']:,} rows to train on, {held_out:,} held out",
+        remedy=f"{remedy}or accept it with --allow_empty_splits.",
+    )
+
+
+def _make(
+    tasks: Tasks, job: Job, hashes: list[str], parts: list[Part], quarantined: dict[str, int], split: dict[str, int]
+) -> list[str]:
+    """Makes the data set in ``job.folder``, the manifest last; returns what is worth a remark."""
+    for name in ("vocabulary", *SPLITS):
+        (job.folder / name).mkdir(exist_ok=True)
+    counted = split["train"] if job.config.vocabulary_days == "training" else sum(split.values())
     job = dataclasses.replace(job, config=job.config.for_rows(counted))
     ranked, shares = _count(tasks, job, parts, counted)
     spec = FeatureSpec(
@@ -178,7 +234,7 @@ def _make(tasks: Tasks, job: Job, files: list[Path], partitions: int | None, nee
         config=as_dict(job.config),
         source=[
             {"name": path.name, "bytes": path.stat().st_size, "sha256": sha}
-            for path, sha in zip(files, hashes, strict=True)
+            for path, sha in zip(job.files, hashes, strict=True)
         ],
         rows={name: split[name] for name in SPLITS},
         clicks=clicks,
@@ -186,6 +242,28 @@ def _make(tasks: Tasks, job: Job, files: list[Path], partitions: int | None, nee
         cardinalities=list(spec.cardinalities),
         vocabulary=digest([column.digest for column in ranked]),
     ).write(job.folder)
+    return _remarks(ranked, job.columns.numerical)
+
+
+def _remarks(ranked: list[Ranked], numerical: int) -> list[str]:
+    """Sentences about categorical columns, in the order of the columns, behind so many numerical ones."""
+    columns: dict[str, list[str]] = {}
+    for of in ranked:
+        for word, count in of.words_for_missing:
+            columns.setdefault(word, []).append(f"cat_{of.column}: {count:,} times")
+    said = [
+        f"{word} is a token ({', '.join(where[:_NAMED])}{f', and in {len(where) - _NAMED} more columns' * more}): "
+        "it counts as a category of its own, for only an empty field is missing"
+        for word, where in columns.items()
+        for more in [len(where) > _NAMED]
+    ]
+    # One column too few counted as numerical makes the last number the first token.
+    if numerical and len(ranked) > 1 and [of.column for of in ranked if of.only_whole_numbers] == [0]:
+        said.append(
+            f"cat_0 (field {numerical + 2}) holds whole numbers only, as no other column of tokens does: "
+            f"if it is a quantity, count {numerical + 1} numerical columns in the --feature_spec"
+        )
+    return said
 
 
 def _check_output(output: Path, source: Path) -> None:
@@ -197,23 +275,25 @@ def _check_output(output: Path, source: Path) -> None:
     if output.exists() and not (output / MANIFEST).exists():
         if not output.is_dir():
             raise InputError(f"{output} is a file.", remedy=remedy)
-        if names := sorted(path.name for path in output.iterdir()):
+        names = [path.name for path in contents(output)]
+        # A place that is being filled from within; or beside which is what was on its way into it.
+        unfinished = any(name.startswith(f"{output.name}.partial-") for name in names)
+        unfinished |= any(output.parent.glob(f"{glob.escape(output.name)}.partial-*/whole"))
+        if names and not unfinished:
             raise InputError(f"{output} is not an encoded data set.", found=", ".join(names[:5]), remedy=remedy)
-    above = next(folder for folder in output.parents if folder.exists())
+    above = output if cannot_be_renamed(output) else next(folder for folder in output.parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise InputError(f"{above} cannot be written to.", remedy="Choose another output, or change its permissions.")
 
 
-def _read(
-    tasks: Tasks, job: Job, files: list[Path], partitions: int | None, needs: Needs
-) -> tuple[list[str], list[Part]]:
+def _read(tasks: Tasks, job: Job, partitions: int | None, needs: Needs) -> tuple[list[str], list[Part]]:
     """The files' hashes and the parts. A file is hashed at about the time its ranges are read, mostly from memory."""
     if partitions:
         most = max(1, -(-needs.bytes // partitions))
     else:
         most = min(max(needs.bytes // _RANGES, _LEAST_RANGE), _MOST_RANGE)
     items: list[tuple[Path | Range]] = []
-    for _, of_file in groupby(cut(files, most), key=lambda piece: piece.path):
+    for _, of_file in groupby(cut(job.files, most), key=lambda piece: piece.path):
         pieces = list(of_file)
         items += [(pieces[0].path,), *((piece,) for piece in pieces)]
 

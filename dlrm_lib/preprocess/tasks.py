@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import RDD, SparkContext
 
 from dlrm_lib.errors import InputError
@@ -114,7 +115,7 @@ class Tasks:
         if missing:
             try:
                 found = run_job(self._spark, f"dlrm_lib: {phase}", lambda: make(missing).collect(), lambda _: look())
-            except Py4JJavaError as error:
+            except Py4JError as error:
                 look()  # which may find a better reason
                 raise _explained(error) from error
             look()
@@ -156,13 +157,41 @@ def _attempt(folder: Path, phase: str, index: int, call: Callable[[], Result]) -
         return _Failure(error)
 
 
-def _explained(error: Py4JJavaError) -> Exception:
+# What stands in Java's or Spark's pages, what it means, and what to do. The first that is found counts.
+_CAUSES = (
+    (
+        r"No space left on device|Disk quota exceeded",
+        "The disk of Spark's own files is full.",
+        "Free some space, or set SPARK_LOCAL_DIRS to a folder on another disk.",
+    ),
+    (
+        r"Failed to create (?:a temp|local) dir[^\n]*|Read-only file system",
+        "Spark's own files cannot be written.",
+        "Set SPARK_LOCAL_DIRS to a folder that can be written to, and leave it alone while Spark runs.",
+    ),
+    (
+        r"java\.lang\.OutOfMemoryError[^\n]*|insufficient memory",
+        "Java has too little memory.",
+        "Close other programs, or use fewer --cores.",
+    ),
+    (
+        r"Python worker exited unexpectedly[^\n]*",
+        "A Python process of Spark was ended from outside, as the system does when memory runs out.",
+        "Use fewer --cores, or close other programs; the same command goes on where it was.",
+    ),
+)
+
+
+def _explained(error: Py4JError) -> Exception:
     """What Java or Spark says, as an ``InputError`` where the cause is known."""
-    text = str(error.java_exception)
-    if "No space left on device" in text:
+    if not isinstance(error, Py4JJavaError):  # there was nobody left to say anything
         return WorkIsKept(
-            "The disk of Spark's own files is full.",
-            found="No space left on device",
-            remedy="Free some space, or set SPARK_LOCAL_DIRS to a folder on another disk.",
+            "Java, in which Spark runs, has ended.",
+            found=" ".join(str(error).split())[:300],
+            remedy="Start the same command again (in a notebook: restart the kernel): it goes on where it was.",
         )
+    text = str(error.java_exception)
+    for pattern, what, remedy in _CAUSES:
+        if found := re.search(pattern, text):
+            return WorkIsKept(what, found=found[0], remedy=remedy)
     return error

@@ -1,22 +1,26 @@
 """The unfinished data set: a folder beside its place, found again by a later run of the same rows and settings.
 
 ``NAME.partial-IDENTITY/data`` becomes ``NAME`` when it is whole; no reader looks into it before. The identity stands
-for the rows, the settings and the code, so that what an earlier run left is used only if it fits.
+for the rows, the settings and the code, so that what an earlier run left is used only if it fits. Where ``NAME`` cannot
+be renamed, a mount point above all, the folder lies in it, and its entries are moved up when it is whole.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from dlrm_lib.errors import InputError
-from dlrm_lib.files import put_in_place
+from dlrm_lib.files import cannot_be_renamed, put_in_place, put_into
 from dlrm_lib.locks import locked, owned
+from dlrm_lib.manifest import MANIFEST
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+_STAYS = {errno.EXDEV, errno.EBUSY}  # a folder of a container's image, or one that was mounted meanwhile
 _LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 
@@ -58,10 +62,18 @@ class Unfinished:
 
     def __init__(self, output: Path, identity: str, spill: Path | None = None) -> None:
         self._output = output
-        self._folder = output.with_name(f"{output.name}.partial-{identity}")
-        self._spill = (spill or output.parent) / self._folder.name
+        self._inside = cannot_be_renamed(output)
+        on_its_disk = output if self._inside else output.parent
+        self._folder = on_its_disk / f"{output.name}.partial-{identity}"
+        self._spill = (spill or on_its_disk) / self._folder.name
         self.data = self._folder / "data"
+        self._whole = self._folder / "whole"  # the data, once its entries are on their way up
         self.work = self._spill / "work"
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is left to do but to put the data set in its place."""
+        return (self.data / MANIFEST).exists() or self._whole.exists()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:
@@ -91,11 +103,11 @@ class Unfinished:
                 # Runs with other outputs of that name, which spill here too, clear up what nobody holds.
                 if stack.enter_context(locked(folder)) is False:
                     raise InputError(f"Another run is clearing up {folder}.", remedy="Run the same command again.")
-            resumed = self.data.exists() and self.work.exists()
+            resumed = self._whole.exists() or (self.data.exists() and self.work.exists())
             if not resumed:
                 self._empty()
-            for folder in (self.data, self.work):
-                folder.mkdir(parents=True, exist_ok=True)
+                for folder in (self.data, self.work):
+                    folder.mkdir(parents=True, exist_ok=True)
             try:
                 with readable_disk_errors(self._folder):
                     yield resumed
@@ -108,7 +120,17 @@ class Unfinished:
         """Puts the data set in its place; what was there is replaced."""
         for path in self.data.rglob("*.partial-*"):  # what a task was writing when it was killed
             path.unlink()
-        put_in_place(self.data, self._output)
+        if not self._inside and not self._whole.exists():
+            try:
+                put_in_place(self.data, self._output)
+                self._remove()
+                return
+            except OSError as error:
+                if error.errno not in _STAYS:
+                    raise
+        if self.data.exists():
+            os.replace(self.data, self._whole)
+        put_into(self._whole, self._output, last=MANIFEST)
         self._remove()
 
     def clear_others(self) -> list[Path]:

@@ -25,6 +25,7 @@ from dlrm_lib.errors import InputError
 from dlrm_lib.features import SPLITS, split_rows
 from dlrm_lib.files import new_folder, write_text
 from dlrm_lib.locks import owned
+from dlrm_lib.places import destination
 from dlrm_lib.synthetic.ceiling import EncodedView, quality, visible
 from dlrm_lib.synthetic.columns import CATEGORICALS
 from dlrm_lib.synthetic.rows import CHUNK, Source
@@ -70,10 +71,8 @@ def generate(
     training_rows = sum(rows for day, _, rows in chunks if day < config.days - 1)
     limits = PreprocessConfig(frequency_limit=frequency_limit).for_rows(training_rows).limits(len(CATEGORICALS))
     labels, raw, files = [], [], []
-    with (
-        owned(Path(folder), remedy="Wait until it is done, or choose another --output."),
-        new_folder(Path(folder)) as partial,
-    ):
+    place = destination(folder)
+    with owned(place, remedy="Wait until it is done, or choose another --output."), new_folder(place) as partial:
         tasks = ((day, chunk, rows, day < config.days - 1) for day, chunk, rows in chunks)
         results = _each(_write, tasks, workers, (source,))
         for day, of_day in itertools.groupby(chunks, key=lambda chunk: chunk[0]):

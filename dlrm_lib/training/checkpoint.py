@@ -21,6 +21,7 @@ from dlrm_lib.config import Config, TrainingConfig, as_dict
 from dlrm_lib.dataset import Dataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import NUMERIC_RULES, FeatureSpec, NumericRule
+from dlrm_lib.files import resolved
 from dlrm_lib.manifest import Manifest
 from dlrm_lib.model import DLRM
 from dlrm_lib.settings import as_text
@@ -70,7 +71,8 @@ class Results:
 
 
 def state_path(path: Path) -> Path:
-    """Where the training state of a run lies that keeps its checkpoint at ``path``."""
+    """Where the training state of a run lies that keeps its checkpoint at ``path``: beside what a link leads to."""
+    path = resolved(path) if path.is_symlink() else path
     return path.with_name(f"{path.stem}.state.safetensors")
 
 

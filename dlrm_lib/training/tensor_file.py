@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from dlrm_lib.errors import InputError
-from dlrm_lib.files import new_file
+from dlrm_lib.files import new_file, resolved
 from dlrm_lib.locks import locked
 
 _DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int32: "I32", torch.int64: "I64", torch.uint8: "U8"}
@@ -37,6 +37,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: dict[s
         InputError: the disk is full, or does not let itself be written to.
     """
     try:
+        path = resolved(path)
         # A process that was killed while it wrote has left as many bytes as a whole file.
         for leftover in path.parent.glob(f"{glob.escape(path.name)}.partial-*"):
             with contextlib.suppress(FileNotFoundError), locked(leftover) as unused:
