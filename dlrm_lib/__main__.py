@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from dlrm_lib.console import lasting_output, say
 from dlrm_lib.errors import InputError, TrainingDiverged
+from dlrm_lib.memory import shortage
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,6 +38,12 @@ def _run(argv: Sequence[str] | None) -> int:
     except TrainingDiverged as error:
         say(str(error), file=sys.stderr)
         return 3
+    except (MemoryError, OSError, RuntimeError) as error:
+        lacking = shortage(error)
+        if lacking is None:
+            raise
+        say(str(lacking), file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         say("Interrupted.", file=sys.stderr)
         return 130

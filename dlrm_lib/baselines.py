@@ -11,7 +11,6 @@ from scipy.sparse import csr_array
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from dlrm_lib.dataset import EncodedDataset
@@ -28,23 +27,28 @@ def logistic_regression(dataset: EncodedDataset, strengths: Sequence[float] = (0
     Every id is a feature of its own, as in a DLRM. Numbers are standardised, and each column has a flag for its most
     frequent value, which as a rule is that of zero and missing: a straight line could not follow such a peak. The
     weight of the L2 penalty is chosen on the validation rows: ``strengths`` are scikit-learn's C, from strong to weak,
-    tried until the validation loss rises.
+    tried until the validation loss rises. Without validation rows it is the strongest.
 
-    Raises:
-        ValueError: the training rows hold one class only.
+    Where the training rows hold one class only, all that they tell is that class: 0 or 1 for every row.
     """
+    clicked = np.asarray(dataset.train.label)
+    if _one_class(clicked) or not len(dataset.test):
+        return np.full(len(dataset.test), float(clicked.any()))
     numbers = dataset.train.numerical.astype(np.float64)
-    scaler, modes = StandardScaler().fit(numbers), [_most_frequent(column) for column in numbers.T]
+    scale = numbers.mean(0), np.where(np.ptp(numbers, 0) > 0, numbers.std(0), 1.0)
+    modes = np.array([_most_frequent(column) for column in numbers.T])
     splits = (dataset.train, dataset.validation, dataset.test)
-    train, validation, test = (_features(split, scaler, np.array(modes)) for split in splits)
+    train, validation, test = (_features(split, scale, modes) for split in splits)
     model = LogisticRegression(max_iter=200, warm_start=True)
     best_loss, best = np.inf, np.empty(0)
     for strength in strengths:
         with warnings.catch_warnings():
             # Two hundred steps leave the last digits of the weights open, not those of the AUC.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.set_params(C=strength).fit(train, np.asarray(dataset.train.label))
-        loss = log_loss(np.asarray(dataset.validation.label), model.predict_proba(validation)[:, 1])
+            model.set_params(C=strength).fit(train, clicked)
+        loss = -np.inf  # without validation rows the first one stays
+        if len(dataset.validation):
+            loss = log_loss(np.asarray(dataset.validation.label), model.predict_proba(validation)[:, 1])
         if loss >= best_loss:
             break
         best_loss, best = loss, model.predict_proba(test)[:, 1].astype(np.float64)
@@ -56,7 +60,11 @@ def _most_frequent(values: np.ndarray) -> float:
     return float(distinct[counts.argmax()])
 
 
-def _features(split: ColumnSplit, scaler: StandardScaler, modes: np.ndarray) -> csr_array:
+def _one_class(clicked: np.ndarray) -> bool:
+    return bool(clicked.all() or not clicked.any())
+
+
+def _features(split: ColumnSplit, scale: tuple[np.ndarray, np.ndarray], modes: np.ndarray) -> csr_array:
     """float32 [rows, 2 N + sum of cardinalities]: standardised numbers, flags of their modes, a one for each id."""
     rows, numerical, columns = len(split), split.spec.numerical, len(split.categorical)
     numbers = split.numerical.astype(np.float64)
@@ -66,7 +74,7 @@ def _features(split: ColumnSplit, scaler: StandardScaler, modes: np.ndarray) -> 
     for j, column in enumerate(split.categorical):
         index[:, 2 * numerical + j] = column + starts[j]
     value = np.ones(index.shape, np.float32)
-    value[:, :numerical] = scaler.transform(numbers)
+    value[:, :numerical] = (numbers - scale[0]) / scale[1]
     value[:, numerical : 2 * numerical] = numbers == modes
     pointer = np.arange(rows + 1, dtype=np.int64) * index.shape[1]
     return csr_array((value.ravel(), index.ravel(), pointer), shape=(rows, int(starts[-1])))
@@ -80,24 +88,23 @@ def gradient_boosting(
     A tree cuts an ordered column in two, and the order of ids means little: it is that of their counts. So each id is
     given twice: as it is, which tells frequent ids from rare ones and single ids apart, and as the click rate of the
     training rows that hold it (see ``click_rates``), where one cut separates all ids that promise clicks. Numbers stay
-    as they are. As many trees are used as do best on the validation rows.
+    as they are. As many trees are used as do best on the validation rows; without such rows, all of them.
+
+    Where the training rows hold one class only, all that they tell is that class: 0 or 1 for every row.
 
     Args:
-        dataset: Rows of two classes.
+        dataset: What to learn from and to predict.
         most_rows: Training rows to use; if there are more, so many are drawn at random. It bounds time and memory.
         trees: Most trees, of at most 31 leaves each.
         seed: Of the drawing and of the folds.
-
-    Raises:
-        ValueError: the training rows hold one class only.
     """
     rng, train = np.random.default_rng(seed), dataset.train
     rows: slice | np.ndarray = slice(None)
     if len(train) > most_rows:
         rows = np.sort(rng.choice(len(train), most_rows, replace=False, shuffle=False))
     clicked = np.asarray(train.label[rows])
-    if clicked.all() or not clicked.any():
-        raise ValueError("gradient boosting needs training rows of two classes")
+    if _one_class(clicked) or not len(dataset.test):
+        return np.full(len(dataset.test), float(clicked.any()))
     fold = rng.permutation(len(clicked)) % _FOLDS
     columns = [[split.numerical[some]] for split, some in _parts(dataset, rows)]
     for j, cardinality in enumerate(train.spec.cardinalities):
@@ -111,9 +118,10 @@ def gradient_boosting(
     # One thread: where others use the cores too, waiting for a second one has taken a hundred times as long.
     with threadpool_limits(1, user_api="openmp"):
         model.fit(features, clicked)
-        label = np.asarray(dataset.validation.label)
-        losses = [log_loss(label, p[:, 1]) for p in model.staged_predict_proba(validation)]
-        best = next(itertools.islice(model.staged_predict_proba(test), int(np.argmin(losses)), None))
+        last = trees - 1
+        if len(label := np.asarray(dataset.validation.label)):
+            last = int(np.argmin([log_loss(label, p[:, 1]) for p in model.staged_predict_proba(validation)]))
+        best = next(itertools.islice(model.staged_predict_proba(test), last, None))
     return best[:, 1].astype(np.float64)
 
 

@@ -28,6 +28,13 @@ def progress_line(event: Any, epochs: int) -> str:
     )
 
 
+def auc_text(auc: float | None, interval: tuple[float, float] | None = None) -> str:
+    """An AUC of ``metrics`` and, if there is one, its 95 % interval, with four digits."""
+    if auc is None:
+        return "undefined (it takes rows with a click and without)"
+    return f"{auc:.4f}" + (f", 95 % interval {interval[0]:.4f} to {interval[1]:.4f}" if interval else "")
+
+
 def result_line(result: Any) -> str:
     """A ``training.Evaluation`` in one line."""
     auc = "undefined (one class)" if result.auc is None else f"{result.auc:.5f}"

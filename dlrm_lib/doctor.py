@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dlrm_lib.compiler import CannotCompile
 from dlrm_lib.errors import InputError
+from dlrm_lib.memory import available_memory
 from dlrm_lib.records import hardware, usable_cores, versions
 
 _GIB = 2**30
@@ -42,7 +43,7 @@ def examine(folder: Path = Path()) -> list[Finding]:
     """Looks at the interpreter, the processor, memory, the disk that holds ``folder``, packages, Java, accelerators."""
     machine = hardware()
     free = shutil.disk_usage(folder).free / _GIB
-    memory = machine["memory_gib"]
+    memory = available_memory()
     return [
         Finding(
             name="Python",
@@ -53,10 +54,10 @@ def examine(folder: Path = Path()) -> list[Finding]:
         Finding(name="processor", fine=True, found=f"{machine['cpu']}, {usable_cores()} cores"),
         Finding(
             name="memory",
-            fine=memory is None or memory >= 4,
-            found="unknown" if memory is None else f"{memory:g} GiB",
+            fine=memory is None or memory >= 4 * _GIB,
+            found="unknown" if memory is None else f"{memory / _GIB:.1f} GiB free of {machine['memory_gib']} GiB",
             needed=False,
-            remedy="The presets want 4 GiB: close other programs.",
+            remedy="The presets want 4 GiB: close other programs, or raise the limit of this process or container.",
         ),
         Finding(
             name="free disk",

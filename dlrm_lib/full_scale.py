@@ -133,7 +133,7 @@ def recipe(log: ClickLog, rates: Rates, *, cores: int) -> list[RecipeStep]:
         cores: Tasks of ``preprocess`` at a time.
     """
     raw, encoded, checkpoint = f"data/{log.name}", f"data/{log.name}-encoded", f"data/{log.name}.safetensors"
-    config = Config.from_preset(log.preset)
+    config = Config.from_preset(log.preset).for_rows(log.training_rows)
     source = f"{raw}/{log.published.targets[0].name}" if len(log.published.targets) == 1 else raw
     output, spill = disk_needs(log.rows, CRITEO)
     network = blueprint(FeatureSpec(numerical=CRITEO.numerical, cardinalities=(log.table_rows,)), config.model)

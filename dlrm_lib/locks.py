@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dlrm_lib.errors import InputError
+from dlrm_lib.files import is_mount
 
 
 class PlaceIsTaken(InputError):
@@ -108,7 +109,7 @@ def _lock_of(path: Path, stack: contextlib.ExitStack) -> Path | None:
             stack.callback(_remove_if_empty, folder)
     except OSError:
         return None
-    if not os.path.ismount(path) and os.access(path.parent, os.W_OK):
+    if not is_mount(path) and os.access(path.parent, os.W_OK):
         return _beside(path)
     return path if path.exists() and os.access(path, os.R_OK) else None
 

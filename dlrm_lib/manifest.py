@@ -31,6 +31,12 @@ class Manifest:
         quarantined: Rejected lines by reason.
         cardinalities: Ids per categorical column, id 0 included.
         vocabulary: Hash of all kept values and their ids.
+        vocabularies: Hash of each categorical column's kept values in the order of their ids, to name the column that
+            differs; empty where they are not known.
+        columns: What the rows of each split are like, by column (``num_0``, ``cat_0``, …) and split, as shares of its
+            rows and as encoded numbers: ``missing`` (or 0, where the numeric rule gives both one number), ``unknown``
+            (a token without an id of its own: too rare, or never seen in the rows that were counted), ``mean``,
+            ``deviation`` and whether it is ``constant``. Empty where nobody counted, as in earlier versions.
     """
 
     config: dict[str, Any]
@@ -40,16 +46,31 @@ class Manifest:
     quarantined: dict[str, int]
     cardinalities: list[int]
     vocabulary: str
+    vocabularies: list[str] = dataclasses.field(default_factory=list)
+    columns: dict[str, dict[str, dict[str, Any]]] = dataclasses.field(default_factory=dict)
 
     @property
     def hashes(self) -> dict[str, str]:
-        """What readers and checkpoints compare, by name."""
+        """What tells whether the manifest was changed, and what checkpoints compare, by name."""
         return {
             "config": digest(self.config),
             "source": digest(self.source),
             "split": digest(self.rows),
             "vocabulary": self.vocabulary,
         }
+
+    def about_limits(self) -> str | None:
+        """A sentence that names the columns of which no value is left, if there are such."""
+        empty = [column for column, ids in enumerate(self.cardinalities) if ids <= 1]
+        if not empty:
+            return None
+        named = ", ".join(map(str, empty[:5])) + (", …" if len(empty) > 5 else "")
+        limit = self.config.get("frequency_limit")
+        rare = f", or seen fewer times than the frequency limit ({limit})" if limit else ""
+        return (
+            f"{len(empty)} of {len(self.cardinalities)} categorical columns ({named}, counted from 0) tell the model "
+            f"nothing: all their values are missing{rare}. With --frequency_limit 1 preprocess keeps every value."
+        )
 
     def write(self, folder: Path) -> None:
         """Writes ``manifest.json``: the last file of a data set."""
@@ -71,8 +92,9 @@ class Manifest:
             raise InputError(what, found=f"no {MANIFEST}", remedy=remedy)
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-            manifest = cls(**{f.name: document[f.name] for f in dataclasses.fields(cls)})
-        except (ValueError, KeyError, TypeError) as error:
+            known = {f.name for f in dataclasses.fields(cls)}
+            manifest = cls(**{name: value for name, value in document.items() if name in known})
+        except (ValueError, AttributeError, TypeError) as error:
             raise InputError(f"{path} cannot be read.", found=repr(error), remedy=remedy) from None
         if document.get("format") != _FORMAT or document.get("hashes") != manifest.hashes:
             raise InputError(f"{path} was changed after it was written, or by another version.", remedy=remedy)

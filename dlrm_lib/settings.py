@@ -63,7 +63,8 @@ def check(f: dataclasses.Field, value: Any) -> None:
     """Raises InputError where a value of the field's type is not among its choices or in its range."""
     meta = f.metadata
     bad = None
-    if meta["choices"] and value not in meta["choices"]:
+    open_ = value is None and "None" in str(f.type)
+    if meta["choices"] and value not in meta["choices"] and not open_:
         bad = f"one of {', '.join(meta['choices'])}"
     elif value == ():
         bad = "at least one number"
@@ -112,7 +113,11 @@ def parse(f: dataclasses.Field, value: Any) -> Any:
         if kind.startswith("bool"):
             return {"true": True, "false": False}[str(value).lower()]
         if kind.startswith("int"):
-            if isinstance(value, bool) or int(value) != float(value):
+            if isinstance(value, bool):
+                raise ValueError
+            if kind.startswith("int | float") and 0 < float(value) < 1:
+                return float(value)
+            if int(value) != float(value):
                 raise ValueError
             return int(value)
         if kind.startswith("float"):
@@ -124,6 +129,7 @@ def parse(f: dataclasses.Field, value: Any) -> Any:
         expected = {
             "tuple": "whole numbers separated by commas",
             "bool": "true or false",
+            "int | float": "a whole number, or a share below 1",
             "int": "a whole number",
             "float": "a finite number",
         }

@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.build import new_model, new_step
 from bench.command_line import command, count, ended, keep, parsed, positive, processor_on
 from bench.reader import own_memory
-from bench.workload import LAPTOP, Workload, of_preset
+from bench.workload import LAPTOP, LAPTOP_ROWS, Workload, of_preset
 
 from dlrm_lib.backends.backend import Backend
 from dlrm_lib.backends.step import TrainingStep
@@ -237,7 +237,7 @@ def main(flags: Sequence[str] | None = None) -> None:
                 f"{thing:>14} {value:>12,} {rate:>10,.0f}   {memory:>10,.0f} {tables:>8,.0f} {optimizer:>10,.0f}",
                 flush=True,
             )
-    laptop = Config.from_preset("laptop")
+    laptop = Config.from_preset("laptop").for_rows(LAPTOP_ROWS)
     config = {
         "repeats": arguments.repeats,
         "segment_seconds": arguments.seconds,

@@ -23,7 +23,7 @@ from dlrm_lib.features import category_dtype
 if TYPE_CHECKING:
     import polars as pl
 
-SETTINGS = Config.from_preset("laptop").preprocess
+SETTINGS = Config.from_preset("laptop", {"frequency_limit": 15, "numeric_rule": "log_x_plus_2"}).preprocess
 INTEGERS = [f"I{i}" for i in range(1, 14)]
 TOKENS = [f"C{j}" for j in range(1, 27)]
 # Peer → the package that it needs.

@@ -112,7 +112,7 @@ def plain(dataset: Dataset, config: Config, backend: Backend, every: int) -> Ite
     training, model = built.settings, built.model
     if isinstance(model.standardise, Standardise):
         model.standardise.measure(dataset.train.read(0, MEASURED_ROWS).numerical)
-    network = Plain(model, config.model, sparse=True)
+    network = Plain(model, built.config.model, sparse=True)
     optimizers = _torch_optimizers(network, training)
 
     def logits(batch: Batch) -> torch.Tensor:

@@ -16,10 +16,17 @@ import yaml
 
 from dlrm_lib.config import Config
 from dlrm_lib.errors import InputError
+from dlrm_lib.features import CRITEO, RawColumns
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Set by the runner itself or by options of their own, so `-p` may not set them.
-_NOT_BY_P = {"preset": "--preset", "raw": "--raw", "work_dir": "--work-dir", "headless": "nothing: a run is headless"}
+_NOT_BY_P = {
+    "preset": "--preset",
+    "raw": "--raw",
+    "feature_spec": "--feature_spec",
+    "work_dir": "--work-dir",
+    "headless": "nothing: a run is headless",
+}
 
 
 def main(arguments: Sequence[str], *, root: Path = ROOT) -> int:
@@ -37,12 +44,18 @@ def main(arguments: Sequence[str], *, root: Path = ROOT) -> int:
     Config.from_preset(preset, {**_overrides(chosen), **settings})  # Refuses what no notebook would take.
     notebooks = [plan.read(path) for path in plan.select(plan.discover(root / "notebooks"), args.notebooks)]
     parameters = {**chosen, "preset": preset, "headless": True}
+    columns = CRITEO
+    if args.feature_spec:
+        if not args.raw:
+            raise InputError("--feature_spec describes the rows of --raw, which is missing.", remedy="Give both.")
+        columns = RawColumns.read(args.feature_spec)
+        parameters["feature_spec"] = str(args.feature_spec.resolve())
     if args.raw:
         if not args.raw.exists():
             raise InputError("--raw names no file or folder.", found=args.raw)
         from dlrm_lib.raw_rows import read_raw
 
-        read_raw(args.raw, rows=1)  # better said now than by the first notebook that reads them
+        read_raw(args.raw, rows=1, columns=columns)  # better said now than by the first notebook that reads them
         parameters["raw"] = str(args.raw.resolve())
     plan.check_parameters(notebooks, {**parameters, "work_dir": ""})
 
@@ -89,6 +102,9 @@ def _parser(root: Path) -> argparse.ArgumentParser:
     parser.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="only these, by number (03) or name")
     parser.add_argument("--preset", help="sizes of data and model (default: smoke; with --raw: criteo_kaggle)")
     parser.add_argument("--raw", type=Path, metavar="PATH", help="real Criteo rows, a file or a folder of days")
+    parser.add_argument(
+        "--feature_spec", type=Path, metavar="PATH", help="YAML that names the columns of --raw; default: 13 and 26"
+    )
     parser.add_argument(
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a notebook parameter, as YAML"
     )

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import math
 import re
+import statistics
 import struct
 from collections import Counter
 from pathlib import Path
@@ -31,11 +32,12 @@ class Row(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """What a data set should hold: files by name, vocabularies as rows, facts of the manifest."""
+    """What a data set should hold: files by name, vocabularies as rows, facts of the manifest, and of its columns."""
 
     files: dict[str, bytes]
     vocabularies: list[list[tuple[str, int, int]]]
     manifest: dict
+    columns: dict[str, dict]
 
 
 def read_line(line: bytes, numerical: int, categorical: int) -> Row | str:
@@ -150,5 +152,23 @@ def encode(days: list[Path], config, columns) -> Expected:
         "clicks": {name: sum(row.label for row in members) for name, members in splits.items()},
         "quarantined": {reason: reasons[reason] for reason in _REASONS if reasons[reason]},
         "cardinalities": [len(vocabulary) + 1 for vocabulary in vocabularies],
+        "vocabularies": [
+            hashlib.sha256("".join(f"{value}\n" for value, _, _ in vocabulary).encode()).hexdigest()
+            for vocabulary in vocabularies
+        ],
     }
-    return Expected(files, vocabularies, manifest)
+    described: dict[str, dict] = {}
+    for name, members in splits.items():
+        for column in range(columns.numerical if members else 0):
+            numbers = [struct.unpack("<e", float16(row.integers[column], config.numeric_rule))[0] for row in members]
+            missing = struct.unpack("<e", float16(None, config.numeric_rule))[0]
+            facts = {"missing": numbers.count(missing) / len(members), "constant": len(set(numbers)) == 1}
+            facts |= {"mean": statistics.fmean(numbers), "deviation": statistics.pstdev(numbers)}
+            described.setdefault(f"num_{column}", {})[name] = facts
+        for column, of in enumerate(ids if members else ()):
+            tokens = [row.tokens[column] for row in members]
+            unknown = [token for token in tokens if token and token not in of]
+            facts = {"missing": tokens.count("") / len(members), "unknown": len(unknown) / len(members)}
+            facts["constant"] = len({of.get(token, 0) for token in tokens}) == 1
+            described.setdefault(f"cat_{column}", {})[name] = facts
+    return Expected(files, vocabularies, manifest, described)

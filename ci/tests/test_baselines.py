@@ -119,11 +119,51 @@ def test_a_sample_of_the_rows_is_enough_and_repeatable(tmp_path):
 
 
 @pytest.mark.parametrize("baseline", [logistic_regression, gradient_boosting])
-@pytest.mark.parametrize("rate", [0.0, 1.0])
-def test_one_class_is_refused(tmp_path, baseline, rate):
-    data = random_dataset(tmp_path, rows=(100, 50, 50), cardinalities=(4,), click=lambda x, ids: rate)
-    with pytest.raises(ValueError, match="class"):
-        baseline(data)
+class TestWhatRowsDoNotTell:
+    @pytest.mark.parametrize("rate", [0.0, 1.0])
+    def test_of_one_class_only_that_class_is_known(self, tmp_path, baseline, rate):
+        data = random_dataset(tmp_path, rows=(100, 50, 60), cardinalities=(4,), click=lambda x, ids: rate)
+        assert baseline(data).tolist() == [rate] * 60
+
+    @pytest.mark.parametrize("numerical", [0, 3])
+    def test_no_row_to_predict_gives_no_prediction(self, tmp_path, baseline, numerical):
+        found = baseline(random_dataset(tmp_path, rows=(100, 50, 0), cardinalities=(4,), numerical=numerical))
+        assert (found.shape, found.dtype) == ((0,), np.float64)
+
+    @pytest.mark.parametrize(
+        ("numerical", "cardinalities", "click"),
+        [
+            (2, (300, 300), lambda x, ids: np.where(x[:, 0] > 1, 0.7, 0.2)),
+            (0, (2, 300), lambda x, ids: 0.2 + 0.5 * (ids[:, 0] > 0)),
+            (3, (), lambda x, ids: np.where(x[:, 0] > 1, 0.7, 0.2)),
+        ],
+    )
+    def test_any_kind_of_column_is_learned_without_rows_to_choose_by(
+        self, tmp_path, baseline, numerical, cardinalities, click
+    ):
+        how = {"numerical": numerical, "cardinalities": cardinalities, "click": click}
+        data = random_dataset(tmp_path, rows=(2000, 0, 2000), **how)
+        assert auc(np.asarray(data.test.label), baseline(data)) > 0.6
+
+
+def test_a_column_that_is_constant_in_training_does_not_explode_later(tmp_path):
+    random_dataset(tmp_path, rows=(2000, 500, 500), numerical=2, cardinalities=(2,), click=chance_of_one)
+    for split, value in (("train", 0.693359375), ("validation", 0.693359375), ("test", 9.0)):
+        numbers = np.fromfile(tmp_path / split / "numerical.bin", np.float16).reshape(-1, 2)
+        numbers[:, 1] = value
+        numbers.tofile(tmp_path / split / "numerical.bin")
+    data = EncodedDataset(tmp_path)
+    assert auc(np.asarray(data.test.label), logistic_regression(data)) > 0.6
+    assert 0.05 < logistic_regression(data).mean() < 0.95
+
+
+def chance_of_one(x, ids):
+    return np.where(ids[:, 0] > 0, 0.7, 0.2)
+
+
+def test_without_rows_to_choose_by_the_first_penalty_stays(tmp_path):
+    data = random_dataset(tmp_path, rows=(500, 0, 100), cardinalities=(20,))
+    assert np.array_equal(logistic_regression(data, (0.01, 5.0)), logistic_regression(data, (0.01,)))
 
 
 def scored_rows(seed, rows=600, strength=1.0):

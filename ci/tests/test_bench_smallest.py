@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from bench import command_line, cost, inference, preprocess, stability, time_to_auc
+from bench import command_line, cost, inference, preprocess, settings_fit, stability, time_to_auc
 from encoded import random_dataset
 from results.__main__ import main as figures
 from results.section import BEGIN, END
@@ -53,6 +53,10 @@ SMALLEST = {
     "preprocess": ("preprocess", [*ENCODE, "--rows=3000", "--peers=polars,polars_tuned,duckdb"]),
     "preprocess_scaling": ("preprocess", [*ENCODE, "--scaling=0.003,0.006"]),
     "reader": ("reader", ["--rows=3000", "--rounds=1", "--seconds=0.001"]),
+    "settings_fit": (
+        "settings_fit",
+        ["--rows=400", "--seeds", "1", "--held_out=160", "--cores=1", "--work_dir={folder}/fit"],
+    ),
     "stability": ("stability", [*TRAIN, "--seeds", "3", "5", "--precisions", "fp32", "fp16"]),
     "throughput": (
         "throughput",
@@ -249,6 +253,46 @@ def test_stability(records):
     assert record["config"]["training"]["optimizer"] == "adam"
     runs = [(run["seed"], run["precision"]) for run in record["metrics"]["runs"]]
     assert runs == [(3, "fp32"), (3, "fp16"), (5, "fp32"), (5, "fp16")]
+
+
+def test_settings_fit(records):
+    record, work = records["settings_fit"], records.folder.parent / "fit"
+    assert not list(work.glob("settings_fit*"))
+    runs, (found,) = record["metrics"]["runs"], record["metrics"]["summary"]
+    (run,) = runs
+    assert (run["rows"], run["seed"]) == (400, 1)
+    ours, beside = run["laptop"], run["criteo_kaggle"]
+    assert ours["preprocess"] == beside["preprocess"]  # few rows are encoded alike
+    # 350 training rows: 44 batches of 8 in each of four passes, or of three.
+    assert (ours["training"]["batch_size"], ours["steps"], beside["steps"]) == (8, 176, 132)
+    assert ours["training"]["warmup_steps"] == round(0.2523 * 176)
+    assert found["lead"]["criteo_kaggle"] == ours["auc"] - beside["auc"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "beside", "regression", "fits"),
+    [(5000, 0.7019, 0.9, True), (5000, 0.7021, 0.6, False), (50_000, 0.7, 0.699, True), (50_000, 0.7, 0.7001, False)],
+)
+def test_settings_fit_as_well_as_they_must(rows, beside, regression, fits):
+    """On average over the seeds, pair by pair."""
+    aucs = {"laptop": 0.7, "criteo_kaggle": beside, "logistic regression": regression}
+    runs = [
+        {"rows": rows, "seed": seed, **{name: {"auc": auc + off} for name, auc in aucs.items()}}
+        for seed, off in ((1, 0.0), (2, 0.05))
+    ]
+    runs[1]["laptop"]["auc"] += 0.001
+    runs[0]["laptop"]["auc"] -= 0.001
+    (found,) = settings_fit.summary(runs)
+    assert found["leads"]["criteo_kaggle"] == pytest.approx([0.699 - beside, 0.701 - beside])
+    assert found["auc"]["laptop"] == pytest.approx(0.725)
+    assert found["fits"] == fits
+    assert ("does not fit" in settings_fit.report(found)) != fits
+
+
+def test_raw_rows_have_few_to_train_on_and_many_held_out(tmp_path):
+    raw = settings_fit.raw_rows(tmp_path / "raw", 80, 3, 40)
+    assert [path.read_bytes().count(b"\n") for path in sorted(raw.glob("day_*"))] == [*[10] * 7, 40]
+    assert (raw / "day_6").read_bytes().endswith(b"\n")
 
 
 def test_time_to_auc(records):

@@ -15,7 +15,7 @@ from bench import train_cpu
 from bench.build import new_model, processor
 from bench.train_cpu import WORKLOADS, compare, contestants, ours
 from bench.train_peers import linears, plain, tables_of, torchrec, torchrec_is_installed
-from bench.workload import MOST_ROWS, SGD, Workload, of_preset, random_batches
+from bench.workload import LAPTOP_ROWS, MOST_ROWS, SGD, Workload, of_preset, random_batches
 
 from dlrm_lib import clean_timing
 from dlrm_lib.clean_timing import Times, in_turn, quartiles, ratios
@@ -124,8 +124,9 @@ def test_the_peers_can_train_the_model_of_any_preset(preset, capsys):
 
 def test_the_workloads_are_those_of_their_presets():
     for name, preset in {"N": "criteo_terabyte", "S": "laptop", "H": "gaudi_medium"}.items():
-        assert WORKLOADS[name].model == Config.from_preset(preset).model
+        assert WORKLOADS[name].model == Config.from_preset(preset).for_rows(LAPTOP_ROWS).model
     assert WORKLOADS["H"].training == Config.from_preset("gaudi_medium").training
+    assert (WORKLOADS["S"].training.batch_size, WORKLOADS["S"].training.warmup_steps) == (2048, 432)
     assert (WORKLOADS["H"].spec.numerical, WORKLOADS["H"].spec.cardinalities) == (1024, (3_000_000,))
     expected = tuple(min(rows, MOST_ROWS) for rows in CRITEO_TERABYTE.cardinalities)
     assert (WORKLOADS["N"].spec.cardinalities, WORKLOADS["N"].training.batch_size) == (expected, 2048)

@@ -76,7 +76,7 @@ def with_facts(path, target, change):
 
 
 def test_a_checkpoint_comes_back_whole(dataset, trained, good):
-    loaded, config = load_checkpoint(good, dataset.manifest)
+    loaded, config = load_checkpoint(good, dataset)
     assert config.model == CONFIG.model
     assert as_dict(config.training) == as_dict(trained.settings)
     assert loaded.spec == trained.model.spec == dataset.spec
@@ -107,24 +107,24 @@ def test_models_without_numbers_or_without_categories(tmp_path, numerical, cardi
     training = build(CONFIG, data, backend=DEVICE)
     save_checkpoint(tmp_path / "m.safetensors", training, metrics={})
     save_state(tmp_path / "s.safetensors", training, Results())
-    assert same(training.model, load_checkpoint(tmp_path / "m.safetensors", data.manifest)[0])
+    assert same(training.model, load_checkpoint(tmp_path / "m.safetensors", data)[0])
     assert same(training.model, load_state(tmp_path / "s.safetensors", CONFIG, data, DEVICE)[0].model)
 
 
 def test_a_checkpoint_refuses_another_data_set(tmp_path, good):
     other = random_dataset(tmp_path / "other", seed=3, cardinalities=(3, 7, 200))
-    with pytest.raises(InputError, match="another vocabulary"):
-        load_checkpoint(good, other.manifest)
+    with pytest.raises(InputError, match="another meaning than those of"):
+        load_checkpoint(good, other)
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage that is not a checkpoint at all", b"\x02" + bytes(7) + b"{}"])
 def test_a_file_that_is_no_checkpoint_is_named(dataset, tmp_path, content):
     path = tmp_path / "x.safetensors"
     with pytest.raises(InputError, match=r"x\.safetensors does not exist"):
-        load_checkpoint(path, dataset.manifest)
+        load_checkpoint(path, dataset)
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"x\.safetensors is not a checkpoint"):
-        load_checkpoint(path, dataset.manifest)
+        load_checkpoint(path, dataset)
 
 
 def test_every_truncation_and_every_flipped_bit_is_found(dataset, trained, good, tmp_path):
@@ -133,17 +133,17 @@ def test_every_truncation_and_every_flipped_bit_is_found(dataset, trained, good,
     for length in [*range(9), header - 1, header, *rng.integers(header, len(content), 20), len(content) - 1]:
         path.write_bytes(content[:length])
         with pytest.raises(InputError):
-            load_checkpoint(path, dataset.manifest)
+            load_checkpoint(path, dataset)
     path.write_bytes(content + b"\0")
     with pytest.raises(InputError):
-        load_checkpoint(path, dataset.manifest)
+        load_checkpoint(path, dataset)
     harmless = 0
     for place in [*range(8), *rng.integers(8, header, 250), *rng.integers(header, len(content), 60)]:
         damaged = bytearray(content)
         damaged[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
         try:
-            loaded, config = load_checkpoint(path, dataset.manifest)
+            loaded, config = load_checkpoint(path, dataset)
         except InputError:
             continue
         harmless += 1  # a blank between two words of the header may become another one
@@ -170,7 +170,7 @@ def test_tensors_that_do_not_fit_are_named(dataset, good, tmp_path, change, mess
     change(tensors)
     write_tensors(tmp_path / "x.safetensors", tensors, about)
     with pytest.raises(InputError, match=message) as error:
-        load_checkpoint(tmp_path / "x.safetensors", dataset.manifest)
+        load_checkpoint(tmp_path / "x.safetensors", dataset)
     assert "x.safetensors" in str(error.value)
 
 
@@ -186,19 +186,42 @@ def test_tensors_that_do_not_fit_are_named(dataset, good, tmp_path, change, mess
 def test_files_of_other_versions_are_refused(dataset, good, tmp_path, change, message):
     path = with_facts(good, tmp_path / "x.safetensors", change)
     with pytest.raises(InputError, match=message):
-        load_checkpoint(path, dataset.manifest)
+        load_checkpoint(path, dataset)
+
+
+def test_a_checkpoint_from_before_inputs_were_bounded_computes_what_it_did(dataset, trained, good, tmp_path):
+    with open_tensors(good) as file:
+        about = file.about
+    tensors = load_file(good)
+    del tensors["standardise.low"], tensors["standardise.high"]
+    write_tensors(tmp_path / "x.safetensors", tensors, {**about, "format": 3})
+    loaded, _ = load_checkpoint(tmp_path / "x.safetensors", dataset)
+    strange = torch.tensor([[3e4, -3e4, 0.0, 7.0]])
+    of = trained.model.standardise
+    assert torch.equal(loaded.standardise(strange), (strange - of.mean) * (of.variance + of.epsilon).rsqrt())
+    assert not torch.equal(loaded.standardise(strange), of(strange))
+    # One of this version has them, or is not whole.
+    write_tensors(tmp_path / "y.safetensors", tensors, about)
+    with pytest.raises(InputError, match=r"has no tensor standardise\.high"):
+        load_checkpoint(tmp_path / "y.safetensors", dataset)
 
 
 @pytest.mark.parametrize("rule", NUMERIC_RULES.values(), ids=lambda rule: rule.name)
 def test_a_checkpoint_of_an_earlier_version_is_opened(dataset, trained, good, tmp_path, rule):
     def earlier(about):
-        del about["numeric_rules"], about["model"]["cross_layers"], about["model"]["cross_rank"]
+        for name in ("numeric_rules", "indices_per_lookup", "vocabularies", "encoding", "source", "rows"):
+            del about[name]
+        del about["model"]["cross_layers"], about["model"]["cross_rank"]
         about["missing_number"] = rule.missing_number
         about["training"] |= {"decay_start_step": None, "precision": "auto", "device": "auto", "execution": "auto"}
         about["training"] |= {"interaction_lasso": 0.1, "lasso_start_step": 3}  # beside Adagrad they did nothing
 
     path = with_facts(good, tmp_path / "x.safetensors", earlier)
-    loaded, config = load_checkpoint(path, dataset.manifest)
+    if rule not in dataset.spec.numeric_rules:
+        with pytest.raises(InputError, match=f"numeric_rule: {rule.name} then, log_x_plus_2 now"):
+            load_checkpoint(path, dataset)
+        return
+    loaded, config = load_checkpoint(path, dataset)
     assert same(trained.model, loaded)
     assert loaded.spec == dataclasses.replace(dataset.spec, numeric_rules=(rule,) * dataset.spec.numerical)
     assert (config.model, config.training.interaction_lasso) == (CONFIG.model, 0.0)
@@ -207,7 +230,7 @@ def test_a_checkpoint_of_an_earlier_version_is_opened(dataset, trained, good, tm
 def test_a_state_is_no_checkpoint_and_a_checkpoint_no_state(dataset, trained, good, tmp_path):
     save_state(tmp_path / "s.safetensors", trained, Results())
     with pytest.raises(InputError, match=r"s\.safetensors is no checkpoint"):
-        load_checkpoint(tmp_path / "s.safetensors", dataset.manifest)
+        load_checkpoint(tmp_path / "s.safetensors", dataset)
     with pytest.raises(InputError, match=r"model\.safetensors is no training state"):
         load_state(good, CONFIG, dataset, DEVICE)
 
@@ -254,7 +277,7 @@ def test_a_checkpoint_goes_where_its_link_leads(dataset, trained, tmp_path):
         assert sorted(file.name for file in disk.iterdir()) == ["it.safetensors", "it.state.safetensors"]
         assert path.is_symlink()
         (disk / "it.safetensors.partial-0a1b2c3d").write_bytes(b"of a process that was killed")
-    model, _ = load_checkpoint(path, dataset.manifest)
+    model, _ = load_checkpoint(path, dataset)
     assert [*model.state_dict()] == [*trained.model.state_dict()]
     assert [file.name for file in tmp_path.iterdir() if file != disk] == [path.name]
 

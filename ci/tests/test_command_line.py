@@ -19,7 +19,10 @@ from dlrm_lib.config import Config
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.training import Evaluation, build, fit, state_path
 
+# In steps, where the preset has shares: a run that ends earlier and is resumed then has the schedule of a longer one.
+SCHEDULE = {"warmup_steps": 10, "decay_start_step": 18, "decay_steps": 158}
 SMALL = ["--preset=smoke", "--batch_size=256", "--epochs=1", "--print_freq=5"]
+SMALL += [f"--{name}={steps}" for name, steps in SCHEDULE.items()]
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,25 @@ def test_every_stage_leaves_its_artifact(work):
     manifest = EncodedDataset(work / "encoded").manifest
     assert manifest.rows == {"train": 4000, "validation": 1000, "test": 1000}
     assert (work / "runs" / "model.safetensors").exists()
+
+
+def test_a_column_that_is_new_in_the_held_out_rows_is_named_and_spoils_nothing(work, tmp_path, capsys):
+    (tmp_path / "raw").mkdir()
+    for day in range(3):
+        rows = [line.split(b"\t") for line in (work / "raw" / f"day_{day}").read_bytes().splitlines()]
+        for row in rows:
+            row[2] = b"%d" % (100 + len(row[15])) if day == 2 else b""
+        (tmp_path / "raw" / f"day_{day}").write_bytes(b"".join(b"\t".join(row) + b"\n" for row in rows))
+    where = ["--input", str(tmp_path / "raw"), "--output", str(tmp_path / "encoded")]
+    assert main(["preprocess", "--preset=criteo_kaggle", *where]) == 0
+    notes = [line.strip() for line in capsys.readouterr().out.splitlines() if "remark:" in line]
+    assert notes == ["remark: num_1 is missing in all training rows, and in none of those held out"]
+    log = tmp_path / "log.json"
+    flags = ["--device=cpu", "--preset=criteo_kaggle", "--epochs=1", f"--log_path={log}"]
+    assert main(["train", *flags, f"--dataset={tmp_path / 'encoded'}"]) == 0
+    judged = [line["normalised_entropy"] for line in lines(log) if line["what"] == "evaluation"]
+    assert len(judged) == 2
+    assert max(judged) < 1.05  # with the column divided by its deviation, 0: above 2
 
 
 def test_the_log_tells_programs_what_people_read(work):
@@ -94,7 +116,7 @@ def test_testing_is_done_in_the_precision_of_the_training(train, work, tmp_path)
 
 
 def test_the_same_settings_give_the_same_numbers_from_python(work):
-    config = Config.from_preset("smoke", {"batch_size": 256, "epochs": 1, "print_freq": 5})
+    config = Config.from_preset("smoke", {"batch_size": 256, "epochs": 1, "print_freq": 5, **SCHEDULE})
     training = build(config, EncodedDataset(work / "encoded"))
     (evaluation,) = (e for e in fit(training) if isinstance(e, Evaluation))
     assert evaluation.auc == lines(work / "log.json")[-3]["auc"]
@@ -203,6 +225,7 @@ def test_an_interrupted_run_exits_130_and_goes_on(train, work, tmp_path):
         *SMALL,
         *paths,
         "--epochs=100000",
+        "--decay_steps=0",
         "--test_freq=1000000",
     ]
     command += [f"--log_path={tmp_path / 'log.json'}"]
@@ -213,7 +236,7 @@ def test_an_interrupted_run_exits_130_and_goes_on(train, work, tmp_path):
     assert run.returncode == 130, error
     done = int(re.fullmatch(r"Kept after step (\d+): .*--resume goes on there.\nInterrupted.\n", error)[1])
     assert done >= 5
-    longer = ["--epochs=100000", f"--max_steps={done + 7}", "--test_freq=1000000"]
+    longer = ["--epochs=100000", "--decay_steps=0", f"--max_steps={done + 7}", "--test_freq=1000000"]
     assert train(*longer, "--resume") == 0
     assert [line["step"] for line in lines(tmp_path / "log.json") if line["what"] == "train"] == [0, done]
     assert train(*longer, model="whole.safetensors") == 0

@@ -26,6 +26,7 @@ from dlrm_lib.config import (
     whole,
 )
 from dlrm_lib.errors import InputError
+from dlrm_lib.optim import misfits
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -127,6 +128,13 @@ def test_a_value_means_the_same_from_a_shell_and_from_a_notebook(name, given, va
         ({"standardise": "scaled"}, "--standardise takes true or false"),
         ({"embedding_decay": -0.1}, "--embedding_decay must be at least 0"),
         ({"embedding_decay": None}, "--embedding_decay takes a finite number"),
+        ({"warmup_steps": 1.5}, r"--warmup_steps takes a whole number, or a share below 1[\s\S]*found: 1.5"),
+        ({"warmup_steps": "a quarter"}, "--warmup_steps takes a whole number, or a share"),
+        ({"warmup_steps": True}, "--warmup_steps takes a whole number, or a share"),
+        ({"warmup_steps": float("nan")}, "--warmup_steps takes a whole number, or a share"),
+        ({"decay_steps": -0.1}, "--decay_steps takes a whole number, or a share"),
+        ({"decay_steps": -1}, "--decay_steps must be at least 0"),
+        ({"linear": "some"}, "--linear takes true or false"),
     ],
 )
 def test_bad_values_get_a_sentence_that_names_them(overrides, sentence):
@@ -203,15 +211,111 @@ def test_flags_repeat_a_configuration_from_its_preset():
     [(0, 1), (1, 1), (4126, 32), (9001, 64), (100_000, 256), (875_000, 1024), (40_000_000, 8192)],
 )
 def test_the_rows_decide_what_is_left_open(rows, batch_size):
-    left_open = Config.from_preset("laptop", {"batch_size": "none", "decay_steps": "none"})
-    assert (left_open.training.batch_size, left_open.training.decay_steps) == (None, None)
-    config = left_open.for_rows(rows).training
-    assert config.batch_size == batch_size
-    assert config.decay_steps == max(0, config.epochs * math.ceil(rows / batch_size) - config.decay_start_step)
+    left_open = Config().override(batch_size="none", decay_steps="none", epochs=2, linear="none", lr=0.5)
+    assert (left_open.training.batch_size, left_open.training.decay_steps, left_open.model.linear) == (None, None, None)
+    config = left_open.for_rows(rows)
+    assert config.training.batch_size == batch_size
+    assert config.training.decay_steps == max(0, 2 * math.ceil(rows / batch_size) - 100)
     assert config.for_rows(7) == config
     changed = {"batch_size", "decay_steps"}
     before = dataclasses.asdict(left_open.training)
-    assert {name for name, value in dataclasses.asdict(config).items() if value != before[name]} == changed
+    assert {name for name, value in dataclasses.asdict(config.training).items() if value != before[name]} == changed
+
+
+# What the presets come to: frequency limit, batch, all steps, warmup, start and steps of the decay, start of the lasso,
+# and whether the model has what few rows need. The rows are those trained on; own ones are marked.
+RESOLVED = [
+    ("smoke", 5_000, 15, 256, 80, 4, 8, 72, 0, False),
+    ("smoke", 45_000, 15, 1_024, 176, 10, 18, 158, 0, False),  # own
+    ("smoke", 875_000, 15, 8_192, 428, 24, 43, 385, 0, False),
+    ("smoke", 50_000_000, 15, 32_768, 6_104, 336, 610, 5_494, 0, False),
+    ("laptop", 5_000, 2, 32, 628, 158, 158, 475, 158, True),
+    ("laptop", 16_000, 2, 64, 1_000, 252, 252, 757, 252, True),
+    ("laptop", 87_500, 5, 256, 1_368, 345, 345, 1_036, 345, True),
+    ("laptop", 262_500, 8, 512, 2_052, 518, 518, 1_553, 518, True),
+    ("laptop", 499_999, 11, 512, 3_908, 986, 986, 2_958, 986, True),
+    ("laptop", 500_000, 11, 1_024, 1_956, 493, 493, 1_481, 493, False),
+    ("laptop", 875_000, 15, 2_048, 1_712, 432, 432, 1_296, 432, False),  # own
+    ("laptop", 3_500_000, 15, 4_096, 3_420, 863, 863, 2_589, 863, False),
+    ("laptop", 50_000_000, 15, 16_384, 12_208, 3_080, 3_080, 9_241, 3_080, False),
+    ("criteo_kaggle", 5_000, 2, 32, 471, 22, 22, 449, 0, True),
+    ("criteo_kaggle", 9_001, 2, 64, 423, 20, 20, 403, 0, True),
+    ("criteo_kaggle", 87_500, 5, 256, 1_026, 49, 49, 977, 0, True),
+    ("criteo_kaggle", 3_500_000, 15, 2_048, 5_127, 243, 243, 4_884, 0, True),
+    ("criteo_kaggle", 50_000_000, 15, 8_192, 18_312, 866, 866, 17_446, 0, True),
+    ("criteo_terabyte", 5_000, 15, 32_768, 1, 6_400, 64_000, 80_000, 0, False),
+    ("criteo_terabyte", 50_000_000, 15, 32_768, 1_526, 6_400, 64_000, 80_000, 0, False),
+    ("gaudi_medium", 5_000, 15, 512, 10, 0, 0, 0, 0, False),
+    ("gaudi_medium", 1_024_000, 15, 512, 2_000, 0, 0, 0, 0, False),  # own
+    ("gaudi_medium", 50_000_000, 15, 512, 97_657, 0, 0, 0, 0, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("preset", "rows", "limit", "batch_size", "steps", "warmup", "start", "decay", "lasso", "few"), RESOLVED
+)
+def test_what_a_preset_comes_to_on_so_many_rows(
+    preset, rows, limit, batch_size, steps, warmup, start, decay, lasso, few
+):
+    config = Config.from_preset(preset)
+    training = config.training.resolved(rows, device="cpu", precision="fp32", execution="eager")
+    assert (config.preprocess.for_rows(rows).frequency_limit, training.batch_size) == (limit, batch_size)
+    assert training.steps(rows) == steps
+    schedule = (training.warmup_steps, training.decay_start_step, training.decay_steps, training.lasso_start_step)
+    assert schedule == (warmup, start, decay, lasso)
+    assert {type(value) for value in schedule} == {int}
+    model = config.for_rows(rows).model
+    assert (model.embed_numbers, model.linear) == (few, few)
+
+
+def test_every_preset_is_in_the_table():
+    assert {preset for preset, *_ in RESOLVED} == PRESETS.keys()
+
+
+@pytest.mark.parametrize("preset", ["smoke", "laptop", "criteo_kaggle", "gaudi_medium"])
+@pytest.mark.parametrize("rows", [2, 9, 100, 5_000, 16_000, 875_000, 50_000_000])
+def test_no_schedule_that_follows_from_the_rows_misses_them(preset, rows):
+    training = Config.from_preset(preset).for_rows(rows).training
+    assert list(misfits(training, training.steps(rows))) == []
+
+
+def test_a_share_is_of_all_steps_that_are_taken():
+    config = TrainingConfig(batch_size=10, epochs=4, warmup_steps=0.25, decay_start_step=0.5, decay_steps=0.3)
+    for changed, found in (({}, (10, 20, 12)), ({"max_steps": 20}, (5, 10, 6)), ({"max_steps": 1}, (1, 1, 1))):
+        of = dataclasses.replace(config, **changed).for_rows(95)
+        assert (of.warmup_steps, of.decay_start_step, of.decay_steps) == found
+    absolute = TrainingConfig(warmup_steps=1, decay_start_step=1, decay_steps=0).for_rows(95)
+    assert (absolute.warmup_steps, absolute.decay_start_step, absolute.decay_steps) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "contradict"),
+    [
+        ({"warmup_steps": 0.5, "decay_start_step": 0.4}, True),
+        ({"warmup_steps": 0.5, "decay_start_step": 0}, True),
+        ({"warmup_steps": 0.5, "decay_start_step": 0.5}, False),
+        ({"warmup_steps": 0.5, "decay_start_step": 19}, False),  # the decay starts at 20, half of 40
+        ({"warmup_steps": 21, "decay_start_step": 0.5}, False),  # at 21
+        ({"warmup_steps": 20, "decay_start_step": 0.5}, False),
+        ({"warmup_steps": 0, "decay_start_step": 0.5}, False),
+    ],
+)
+def test_a_decay_does_not_start_before_the_warmup_ends(values, contradict):
+    def make():
+        return TrainingConfig(batch_size=10, epochs=4, decay_steps=5, **values)
+
+    if contradict:
+        with pytest.raises(InputError, match="must not start before the warmup ends"):
+            make()
+    else:
+        of = make().for_rows(95)
+        assert of.decay_start_step >= of.warmup_steps
+
+
+@pytest.mark.parametrize(("given", "found"), [("0.5", 0.5), (0.5, 0.5), ("3", 3), (3.0, 3), (1.0, 1), ("0", 0)])
+def test_steps_may_be_given_as_a_share(given, found):
+    steps = Config.from_preset("laptop", {"warmup_steps": given}).training.warmup_steps
+    assert (steps, type(steps)) == (found, type(found))
 
 
 def test_a_decay_to_the_last_step_follows_the_warmup_and_ends_where_training_does():
@@ -231,6 +335,12 @@ def test_the_frequency_limit_grows_with_the_root_of_the_rows(rows, limit):
     assert PreprocessConfig(frequency_limit="7,3:1").for_rows(rows).frequency_limit == "7,3:1"
 
 
+@pytest.mark.parametrize(("lines", "rule"), [(0, "log_x_plus_3"), (499_999, "log_x_plus_3"), (500_000, "log_x_plus_2")])
+def test_few_rows_are_told_what_is_missing(lines, rule):
+    assert Config.from_preset("laptop").preprocess.for_training_lines(lines).numeric_rule == rule
+    assert PreprocessConfig().for_training_lines(lines).numeric_rule == "log_x_plus_2"
+
+
 NEEDING = {f.name: f.metadata["needs"] for _, f in fields() if f.metadata["needs"]}
 # A value of each that is not its default, and what it needs beside it.
 WORKING = {
@@ -240,9 +350,10 @@ WORKING = {
     "embedding_epsilon": (1e-4, {"optimizer": "adagrad"}),
     "embedding_decay": (0.5, {"optimizer": "adam"}),
     "interaction_lasso": (0.1, {"optimizer": "adam", "interaction_op": "dot"}),
+    "batch_factor": (0.5, {"batch_size": None}),
     "lasso_start_step": (5, {"optimizer": "adam", "interaction_op": "dot", "interaction_lasso": 0.1}),
 }
-OTHERWISE = {"interaction_op": "cat", "optimizer": "sgd", "interaction_lasso": 0.0}
+OTHERWISE = {"batch_size": 8, "interaction_op": "cat", "optimizer": "sgd", "interaction_lasso": 0.0}
 
 
 def value(config, name):

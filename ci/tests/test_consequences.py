@@ -18,11 +18,12 @@ from dlrm_lib.model import DLRM, blueprint, training_cost
 SPEC = FeatureSpec(numerical=5, cardinalities=(30, 7, 11))
 SMALL = {
     **{"embedding_dim": 4, "bottom_mlp_sizes": "6,4", "top_mlp_sizes": "8,3,1"},
-    **{"warmup_steps": 0, "decay_start_step": 0, "decay_steps": 0, "execution": "eager"},
+    **{"warmup_steps": 0, "decay_start_step": 0, "decay_steps": 0, "lasso_start_step": 0, "execution": "eager"},
+    **{"embed_numbers": False, "linear": False, "batch_size": 2048},
 }
 MACHINE = Machine(
     name="by hand",
-    free_memory=10**6,
+    free_memory=10**9,
     usual_precision="fp32",
     flops={"fp32": 1e9, "bf16": 4e8, "fp16": 2e9},
     layer_bandwidth=1e30,
@@ -118,11 +119,15 @@ def test_time_is_that_of_steps_and_of_arithmetic_where_memory_is_fast():
         ({"warmup_steps": 11}, "Training ends at step 10, within the warmup of 11: lr is never reached."),
         (
             {"decay_start_step": 2, "decay_steps": 7},
-            "The decay ends at step 9 of 10: the rest trains with a learning rate of nearly 0.",
+            "The decay ends at step 9 of 10: 1 of the 10 steps have a learning rate of nearly 0.",
         ),
         (
             {"decay_start_step": 8, "decay_steps": 20, "decay_power": 2.0, "lr": 4.0},
             "Training ends at step 10, long before the decay at 28: it ends with lr 3.2.",
+        ),
+        (
+            {"lasso_start_step": 10},
+            "Training ends at step 10, before interaction_lasso starts at 10.",
         ),
         ({"precision": "bf16"}, "bf16 is slower than fp32 on this machine: its products run at 0.4 times the speed."),
         ({"precision": "tf32"}, "This machine has no tf32; the time is that of fp32."),
@@ -168,14 +173,23 @@ def test_bf16_is_recommended_where_it_was_measured_to_be_fast(machine, settings,
         assert "bf16 is worth trying" in tiles(cost(machine=there))
 
 
-def test_tables_that_do_not_fit_the_memory():
-    spec = FeatureSpec(numerical=5, cardinalities=(40_000,))
+def test_a_training_that_does_not_fit_the_memory():
+    spec = FeatureSpec(numerical=5, cardinalities=(40_000_000,))
     fits = cost(spec=spec, optimizer="sgd", batch_size=100)
-    assert (fits.table_bytes, fits.warnings) == (640_000, ())
+    assert (fits.table_bytes, fits.warnings) == (640_000_000, ())
     (warning,) = cost(spec=spec, optimizer="adagrad", batch_size=100).warnings
-    assert warning == "Tables and optimizer take 1.28 MB, but only 1 MB of memory are free."
+    said = (
+        "Training takes about 1.61 GB of memory, but only 1 GB are free: optimizer 800 MB, tables 640 MB, rest 170 MB"
+    )
+    assert warning.startswith(said)
     unknown = dataclasses.replace(MACHINE, free_memory=None)
     assert cost(spec=spec, optimizer="adagrad", batch_size=100, machine=unknown).warnings == ()
+
+
+def test_columns_without_a_value_are_counted():
+    spec = FeatureSpec(numerical=5, cardinalities=(1, 7, 1))
+    (warning,) = cost(spec=spec, batch_size=100).warnings
+    assert warning == "2 of 3 categorical columns have one id alone: they tell the model nothing."
 
 
 def test_presets_warn_of_nothing_on_their_own_data():

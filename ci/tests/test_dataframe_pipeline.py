@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 from dlrm_lib.config import PreprocessConfig, SyntheticConfig
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import CRITEO
+from dlrm_lib.features import CRITEO, RawColumns
 from dlrm_lib.preprocess import preprocess, source_files
 from dlrm_lib.preprocess.session import spark_session
 from dlrm_lib.preprocess.stages import stages
@@ -56,8 +56,9 @@ def pipeline(spark: SparkSession, checkout: Path) -> Callable[[Path, PreprocessC
     source = tagged_source(checkout / "notebooks" / "02_spark_preprocessing.ipynb", "dataframe")
     code = compile(source, "chapter 02", "exec")
 
-    def run(raw: Path, settings: PreprocessConfig, scratch: Path) -> dict:
+    def run(raw: Path, settings: PreprocessConfig, scratch: Path, columns: RawColumns = CRITEO) -> dict:
         names = {"spark": spark, "files": source_files(raw), "settings": settings, "scratch": scratch}
+        names["raw_columns"] = columns
         exec(code, names)
         return names
 

@@ -14,9 +14,11 @@ from dlrm_lib.backends import pick
 from dlrm_lib.config import Config
 from dlrm_lib.dataset import Batch
 from dlrm_lib.errors import TrainingDiverged
+from dlrm_lib.model.layers import Standardise
 from dlrm_lib.training import Evaluation, Progress, build, fit, save_checkpoint
 from dlrm_lib.training.diagnosis import diagnose
 from dlrm_lib.training.divergence import DivergenceMonitor
+from dlrm_lib.training.strange_numbers import strange_numbers
 
 DEVICE = pick("cpu")
 CONFIG = Config.from_preset(
@@ -28,6 +30,8 @@ CONFIG = Config.from_preset(
         "optimizer": "sgd",
         "lr": 0.1,
         "warmup_steps": 0,
+        "decay_start_step": 18,
+        "decay_steps": 158,
         "print_freq": 3,
         "test_freq": 4,
     },
@@ -94,7 +98,8 @@ def test_a_learning_rate_beyond_all_bounds(dataset):
     assert events == []
     assert re.match(r"The loss is (nan|inf) at step 3, the mean since step 0\.", text)
     assert "learning rate 1e+30, fp32" in text
-    assert "Lower --lr" in line(text, "remedy")
+    assert line(text, "remedy").startswith("  remedy: Lower --lr")
+    assert "inputs:" not in text
     assert "--print_freq 1" in text
     assert 3 <= len(text.splitlines()) <= 8
 
@@ -262,6 +267,56 @@ def test_bad_inputs_are_not_blamed_on_a_layer(dataset):
     )
     assert "the numerical columns of the batch, which are not finite themselves" in text
     assert "encode the raw rows again" in text
+
+
+def test_strange_numbers_in_the_judged_rows_come_before_the_learning_rate(tmp_path):
+    data = random_dataset(tmp_path, rows=(1000, 200, 50), cardinalities=(3, 50, 400))
+    numbers = data.validation.numerical.copy()
+    numbers[20:, 2], numbers[21, 2], numbers[7, 3] = 5e4, 6e4, 100
+    data.validation.numerical = numbers
+    events, text = until_it_diverges(new(data))
+    assert [type(event) for event in events] == [Progress, Progress]
+    assert text.startswith("The log loss on the validation split is")
+    # No logarithm of an integer of 64 bits is above 44.36.
+    assert line(text, "inputs") == (
+        "  inputs: numerical column 2 (num_2) is 6e+04 in row 21 of the validation split, and the model was made for "
+        "-44.36 to 44.36: 180 of 200 rows are outside, as are some of 1 more column"
+    )
+    assert line(text, "remedy").startswith("  remedy: Look at this column first, from the raw rows on. If all is well")
+    assert "Lower --lr" in line(text, "remedy")
+
+
+def test_strange_numbers_in_the_last_batch_are_named(dataset):
+    training = new(dataset, standardise=True)
+    model = training.model
+    batch = dataset.train.read(0, 1000)
+    steady = batch.numerical.clone()
+    steady[:, 1] = 2.0
+    model.standardise.measure(steady)
+    assert strange_numbers(model, steady, "the last batch") is None
+    few, many = steady.clone(), steady.clone()
+    few[:9, 1] = many[4:504, 1] = 5.0
+    assert strange_numbers(model, few, "the last batch") is None  # the model bounds them
+    many[40, 1] = 9.0
+    assert strange_numbers(model, many, "the last batch") == (
+        "numerical column 1 (num_1) is 9 in row 40 of the last batch, and the model was made for 1 to 3: 500 of 1,000 "
+        "rows are outside"
+    )
+    # A model from before there were bounds, and before a constant got a deviation of 1: one such number is enough.
+    model.standardise.low.fill_(-Standardise.unbounded)
+    model.standardise.high.fill_(Standardise.unbounded)
+    model.standardise.variance[1] = 0.0
+    found = strange_numbers(model, few, "the last batch")
+    assert found.startswith(
+        "numerical column 1 (num_1) is 5 in row 0 of the last batch, and the model was made for 1.905"
+    )
+    text = diagnosis_of(model, dataset)  # where the same column has ordinary numbers
+    assert "num_1" in line(text, "inputs")
+
+
+def test_models_without_numbers_have_no_strange_ones(tmp_path):
+    data = random_dataset(tmp_path, rows=(100, 10, 10), numerical=0)
+    assert strange_numbers(new_model(data), data.train.read(0, 100).numerical, "the last batch") is None
 
 
 def test_gradient_norms_equal_those_of_a_plain_model_in_float64(dataset):

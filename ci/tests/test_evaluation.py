@@ -13,6 +13,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dlrm_lib.backends.cpu.backend import Cpu
+from dlrm_lib.console import auc_text
 from dlrm_lib.dataset import Batch
 from dlrm_lib.errors import InputError, TrainingDiverged
 from dlrm_lib.training import evaluation
@@ -204,3 +205,9 @@ def test_low_precision_logits_are_ranked_as_they_are(dataset):
     rounded = torch.from_numpy(logit.astype(np.float32)).bfloat16().float().numpy()
     assert result.auc == pytest.approx(roc_auc_score(label, rounded), abs=1e-3)
     assert len(np.unique(rounded)) < 600  # there are ties
+
+
+def test_an_auc_for_people_says_where_there_is_none():
+    assert auc_text(0.71234, (0.7, 0.72499)) == "0.7123, 95 % interval 0.7000 to 0.7250"
+    assert auc_text(0.5) == "0.5000"
+    assert auc_text(None, None) == "undefined (it takes rows with a click and without)"

@@ -83,10 +83,10 @@ def test_every_flag_of_nvidia_is_there_with_its_default(command, capsys, monkeyp
     shown = shown_defaults(capsys, command, "--preset", "criteo_terabyte")
     assert {flag: shown.get(flag) for flag in NVIDIA} == {**NVIDIA, **DIFFERENT}
     ours = {"preset", "device", "precision", "execution", "optimizer", "num_indices_per_lookup", "shuffle_rows"}
-    ours |= {"decay_power", "interaction_lasso", "lasso_start_step", "embed_numbers", "linear"}
+    ours |= {"batch_factor", "decay_power", "interaction_lasso", "lasso_start_step", "embed_numbers", "linear"}
     ours |= {"embedding_epsilon", "embedding_decay", "standardise", "flag_missing", "embedding_init", "deterministic"}
     ours |= {"cross_layers", "cross_rank", "preload_batches", "synthetic_dataset_rows", "num_indices_per_lookup_fixed"}
-    ours |= {"runs_dir"}
+    ours |= {"runs_dir", "save_every"}
     assert shown.keys() == NVIDIA.keys() | ours
 
 
@@ -189,6 +189,7 @@ def test_aliases_that_contradict_their_setting_exit_2(command, words, found, cap
 # A bad value for every flag that is made from a setting.
 BAD = {
     "auc_threshold": "1.01",
+    "batch_factor": "0",
     "batch_size": "0",
     "benchmark_warmup_steps": "-1",
     "bottom_mlp_sizes": "64;16",

@@ -281,10 +281,15 @@ def test_bad_rows_are_named(tmp_path):
 
 
 def test_an_error_that_nobody_expects_keeps_its_type(dataset, monkeypatch):
-    monkeypatch.setattr(run, "fit", lambda *a, **k: (_ for _ in ()).throw(MemoryError("no room for the tables")))
-    failed = Run(CONFIG, dataset)
-    failed.train()
-    assert (failed.state, failed.failure) == ("failed", "MemoryError: no room for the tables")
+    for error, failure in (
+        (IndexError("no such table"), "IndexError: no such table"),
+        (MemoryError("for the tables"), "There is not enough memory to go on"),  # which is no fault of the program
+    ):
+        monkeypatch.setattr(run, "fit", lambda *a, error=error, **k: (_ for _ in ()).throw(error))
+        failed = Run(CONFIG, dataset)
+        failed.train()
+        assert failed.state == "failed"
+        assert failed.failure.startswith(failure)
 
 
 @pytest.mark.parametrize(

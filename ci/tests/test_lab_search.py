@@ -49,6 +49,9 @@ NAMES = ("lr", "embedding_dim", "embedding_decay")
 USUAL = {f.name: f.metadata["usual"] for _, f in fields()}
 
 
+SHARES = USUAL["warmup_steps"]
+
+
 def made(folder):
     return random_dataset(folder, click=lambda x, ids: np.where(ids[:, 0] == 1, 0.8, 0.2))
 
@@ -139,8 +142,9 @@ def test_the_space_is_what_the_fields_say():
     [
         ("batch_size", 50, (50, *(2**power for power in range(6, 17)))),
         ("batch_size", 128, tuple(2**power for power in range(6, 17))),
-        ("decay_start_step", None, (None, 0, 20, 50, 100, 200, 500, 1000, 2000)),
-        ("warmup_steps", 30, (0, 10, 20, 30, 50, 100, 200, 500, 1000)),
+        ("decay_start_step", None, (None, *SHARES)),
+        ("warmup_steps", 0.25, (0, 0.02, 0.05, 0.1, 0.2, 0.25, *SHARES[5:])),
+        ("warmup_steps", 30, (*SHARES, 30)),
     ],
 )
 def test_a_value_that_is_not_usual_is_added_in_its_place(name, own, rows):
@@ -216,6 +220,17 @@ def test_a_longer_warmup_moves_the_start_of_the_decay_not_its_end(dataset, start
     begins = found.warmup_steps if found.decay_start_step is None else found.decay_start_step
     assert (found.warmup_steps, found.decay_start_step) == (warmup, None if start is None else max(start, warmup))
     assert found.decay_steps == max(1, end - begins)
+
+
+def test_a_longer_warmup_moves_the_start_of_a_decay_in_shares_too(dataset):
+    config = CONFIG.override(batch_size=50, epochs=2, warmup_steps=0.1, decay_start_step=0.2, decay_steps=0.5)
+    steps = config.training.steps(len(dataset.train))
+    kept = changed(config, {"warmup_steps": 0.2}, dataset.train).training
+    assert (kept.decay_start_step, kept.decay_steps) == (0.2, 0.5)
+    moved = changed(config, {"warmup_steps": 0.6}, dataset.train).training
+    assert (moved.decay_start_step, moved.decay_steps) == (round(0.6 * steps), round(0.7 * steps) - round(0.6 * steps))
+    left_open = changed(config.override(decay_steps=None), {"warmup_steps": 0.6}, dataset.train).training
+    assert (left_open.decay_start_step, left_open.decay_steps) == (round(0.6 * steps), None)
 
 
 def test_what_is_searched_itself_follows_nothing(dataset):
@@ -617,5 +632,5 @@ def test_what_is_left_open_stays_open(dataset):
     config = Config.from_preset("criteo_kaggle")
     longer = changed(config, {"epochs": 6}, dataset.train).training
     assert (longer.batch_size, longer.decay_steps, longer.decay_start_step) == (None, None, None)
-    assert longer.warmup_steps == 2 * config.training.warmup_steps
+    assert longer.warmup_steps == config.training.warmup_steps == 0.0473
     assert changed(config, {"batch_size": 8}, dataset.train).training.decay_steps is None

@@ -193,12 +193,49 @@ def uneven_numbers(rows):
 def test_numbers_are_standardised_by_the_rows_that_were_measured(rows):
     numbers, layer = uneven_numbers(rows + 50), Standardise(4)
     layer.measure(numbers[:rows])
-    seen, others = numbers[:rows].double().numpy(), numbers[rows:]
+    seen, others = numbers[:rows].double().numpy(), numbers[rows:].double().numpy()
+    steady = seen.min(0) == seen.max(0)
+    deviation = np.where(steady, 1, np.maximum(seen.std(0), 0.1))
+    reach = np.where(steady, 1, 4) * deviation
     assert layer.rows == rows
     assert layer.mean.numpy() == pytest.approx(seen.mean(0), rel=1e-6)
-    assert layer.variance.numpy() == pytest.approx(seen.var(0), rel=1e-5, abs=1e-12)
-    expected = (others.double().numpy() - seen.mean(0)) / np.sqrt(seen.var(0) + layer.epsilon)
-    assert layer(others).numpy() == pytest.approx(expected, rel=1e-3, abs=2e-3)
+    assert layer.variance.numpy() == pytest.approx(deviation**2, rel=1e-5)
+    bounded = np.clip(others, seen.min(0) - reach, seen.max(0) + reach)
+    expected = (bounded - seen.mean(0)) / np.sqrt(deviation**2 + layer.epsilon)
+    assert layer(numbers[rows:]).numpy() == pytest.approx(expected, rel=1e-3, abs=2e-3)
+
+
+def test_measured_numbers_of_ordinary_columns_are_as_without_bounds():
+    numbers, layer = uneven_numbers(5000)[:, :2], Standardise(2)
+    layer.measure(numbers)
+    assert torch.equal(layer(numbers), (numbers - layer.mean) * (layer.variance + layer.epsilon).rsqrt())
+
+
+@pytest.mark.parametrize(
+    "others", [0, 16, 17], ids=["constant", "one in a thousand is another", "so many that it is no longer steady"]
+)
+@pytest.mark.parametrize("value", [0.0, 6.9])
+def test_a_steady_column_counts_by_one_at_most(others, value):
+    numbers = torch.full((16_000, 1), value)
+    numbers[:others] = value + torch.linspace(0.5, 9, others).unsqueeze(1)
+    layer = Standardise(1)
+    layer.measure(numbers)
+    found = layer(torch.tensor([[value], [value + 0.5], [value + 12], [value - 3e4]])).flatten().tolist()
+    if others <= 16:
+        assert found == pytest.approx([0, 0.5, 1, -1], abs=0.02)
+    else:
+        assert min(found[1:3]) > 1
+
+
+@pytest.mark.parametrize("value", [-3e4, 12.0, 6e4])
+def test_numbers_beyond_those_measured_are_bounded(value):
+    numbers, layer = uneven_numbers(5000)[:, :1], Standardise(1)
+    layer.measure(numbers)
+    at_ends = layer(torch.stack([numbers.min(0).values, numbers.max(0).values])).flatten().tolist()
+    far = layer(torch.tensor([[value]])).item()
+    assert at_ends[0] - 4.001 <= far <= at_ends[1] + 4.001
+    if value > 12:
+        assert far == pytest.approx(at_ends[1] + 4, rel=1e-3)
 
 
 def test_the_numbers_of_a_row_do_not_depend_on_other_rows():
@@ -207,7 +244,7 @@ def test_the_numbers_of_a_row_do_not_depend_on_other_rows():
     before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
     together = layer(numbers[200:])
     assert torch.equal(together, torch.cat([layer(row.unsqueeze(0)) for row in numbers[200:]]))
-    assert before.keys() == {"rows", "mean", "variance"}
+    assert before.keys() == {"rows", "mean", "variance", "low", "high"}
     assert all(torch.equal(tensor, before[name]) for name, tensor in layer.state_dict().items())
 
 
@@ -275,7 +312,7 @@ def test_only_a_model_that_standardises_numbers_keeps_their_statistics(numerical
     torch.manual_seed(1)
     model = DLRM(spec, ModelConfig(**settings, standardise=standardise))
     names = {name for name in model.state_dict() if name.startswith("standardise.")}
-    kept = {"standardise.rows", "standardise.mean", "standardise.variance"}
+    kept = {f"standardise.{name}" for name in ("rows", "mean", "variance", "low", "high")}
     assert names == (kept if standardise and numerical else set())
     torch.manual_seed(1)
     plain = DLRM(spec, ModelConfig(**settings))

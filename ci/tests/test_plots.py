@@ -12,13 +12,14 @@ from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 from dlrm_lib import metrics, plots
 from dlrm_lib.config import ModelConfig
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.model import blueprint
-from dlrm_lib.plots import axes, network, panels, preprocessing, save, style, training
+from dlrm_lib.plots import axes, click_logs, network, panels, preprocessing, save, style, training
 from dlrm_lib.preprocess.stages import Stage
 
 
@@ -236,3 +237,38 @@ def test_one_class_has_no_roc_and_no_place_on_the_ladder():
     assert "model, undefined: one class only" in [text.get_text() for text in ax.get_legend().get_texts()]
     (ax,) = training.ladder({"guessing": 0.5, "DLRM": None}, interval=None).axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["guessing"]
+
+
+def words(figure):
+    return [text.get_text() for ax in figure.axes for text in ax.texts]
+
+
+def test_what_there_is_not_is_said_in_the_picture_s_place():
+    nothing = pd.DataFrame(index=range(3))
+    assert words(click_logs.heavy_tails(nothing, nothing)) == ["These rows have no integers."]
+    empty = np.empty((3, 0))
+    assert words(preprocessing.numericals([], empty.astype(bool), empty, empty)) == ["These rows have no integers."]
+    undefined = click_logs.single_columns(pd.Series({"C1": np.nan}), np.nan, None)
+    assert words(undefined) == ["Undefined: an AUC takes later rows with a click and without."]
+
+
+@pytest.mark.parametrize("columns", [1, 26, 800])
+def test_a_log_of_any_width_stands_beside_criteo_s_columns(columns):
+    sample = pd.Series({f"C{j + 1}": columns - j for j in range(columns)})
+    figure = click_logs.vocabulary_sizes(sample, [900] * 26, 1000)
+    ours, theirs = ([bar.get_height() for bar in bars] for bars in figure.axes[0].containers)
+    assert ours == sample.tolist()
+    assert theirs == [900] * 26
+    names = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    places = figure.axes[0].get_xticks()
+    assert len(names) <= 81
+    assert [name for name in names if name] == [f"C{place + 1}" for place in places if place < columns]
+
+
+@pytest.mark.parametrize(("tables", "bars"), [(2, 4), (6, 8), (9, 9)])
+def test_parameter_bars_add_up_what_has_no_bar_of_its_own(tables, bars):
+    counts = {f"C{j}": 10 for j in range(tables)} | {"bottom MLP": 5, "top MLP": 7}
+    figure = network.parameter_bars({"here": counts})
+    widths = [bar.get_width() for bar in figure.axes[0].patches]
+    assert len(widths) == bars
+    assert sum(widths) == pytest.approx(sum(counts.values()) / 1000)

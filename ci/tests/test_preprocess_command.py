@@ -47,6 +47,7 @@ def expected(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
     assert "rejected: 0 lines" in done.stdout
     assert "held out: day_2, the last of 3 days" in done.stdout
     assert re.search(r" test: 40,000 rows, click rate 0\.[0-9]{4} \(the first half of day_2\)\n", done.stdout)
+    assert "remark:" not in done.stdout
     return files_of(output)
 
 

@@ -5,23 +5,28 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import re
 import signal
 
 import numpy as np
 import pytest
 import torch
 from encoded import random_dataset
+from safetensors.torch import load_file
 
+from dlrm_lib.__main__ import main
 from dlrm_lib.backends import pick
 from dlrm_lib.backends.cpu.backend import bf16_units
 from dlrm_lib.config import Config, ModelConfig, TrainingConfig
 from dlrm_lib.dataset import open_dataset
-from dlrm_lib.errors import InputError
-from dlrm_lib.optim import LossScale
+from dlrm_lib.errors import InputError, TrainingDiverged
+from dlrm_lib.optim import LossScale, course, misfits
 from dlrm_lib.training import (
     Evaluation,
     Progress,
     Results,
+    SaveClock,
+    StateDue,
     build,
     fit,
     load_state,
@@ -148,6 +153,135 @@ def test_resumed_at_every_step_of_the_same_run(dataset, tmp_path):
     assert go_on(training, results) == []  # nothing is left to do
 
 
+@pytest.mark.parametrize("due", [1, 2, 3, 5, 7, 10])  # 3 and 5 end in an evaluation and in an epoch, 10 in both
+def test_a_state_that_was_due_amid_an_epoch_goes_on_in_the_same_bits(dataset, tmp_path, due):
+    config, path = BASE.override(shuffle_rows=True, print_freq=4), tmp_path / "x.safetensors"
+    training, results = start(config, dataset)
+    go_on(training, results)
+    expected, best = bits(training), results
+
+    training, results = start(config, dataset)
+    kinds, before, after = [], [], []
+    for event in fit(training, state_due=lambda: training.step.done == due):
+        kinds.append((event.step, type(event)))
+        if isinstance(event, StateDue):
+            save_state(path, training, results)
+            before = [*after]
+            continue
+        if isinstance(event, Evaluation):
+            results.add(event)
+        after.append({name: value for name, value in vars(event).items() if name not in TIMES})
+    assert [kind for step, kind in kinds if step == due][-1] is StateDue
+    assert [kind for _, kind in kinds].count(StateDue) == 1
+    assert (bits(training), results) == (expected, best)  # whoever writes changes nothing
+
+    training, results = load_state(path, config, dataset, DEVICE)
+    for event in fit(training):
+        if isinstance(event, Evaluation):
+            results.add(event)
+        before.append({name: value for name, value in vars(event).items() if name not in TIMES})
+    assert before == after
+    assert (bits(training), results) == (expected, best)
+
+
+def test_a_spoilt_state_is_never_due(dataset):
+    training, _ = start(BASE.override(print_freq=100, test_freq=100), dataset)
+
+    def spoil():
+        training.model.tables.weight[-1] = float("nan")  # of an id that comes too seldom to be in a loss
+        return training.step.done == 2
+
+    with pytest.raises(TrainingDiverged, match="after step 2"):
+        list(fit(training, state_due=spoil))
+
+
+@pytest.mark.parametrize(
+    ("minutes", "writing", "times"),
+    [
+        (10, 3, [600, 1203, 1806]),
+        (10, 30, [600, 1230, 1860]),
+        (10, 90, [600, 2490, 4380]),  # 20 times 90 seconds pass between two
+        (0.01, 2, [0.6, 42.6, 84.6]),
+    ],
+)
+def test_states_are_due_by_the_clock_and_take_a_twentieth_of_the_time_at_most(minutes, writing, times):
+    now = 0.0
+    clock = SaveClock(minutes, lambda: now)
+    for due in times:
+        now = due - 0.001
+        assert not clock.due()
+        now = due + 0.0
+        assert clock.due()
+        with clock.saving():
+            now += writing
+    with pytest.raises(InputError), clock.saving():
+        raise InputError("The disk is full.")
+    assert not clock.due()  # it is not tried again at every step
+
+
+def test_a_run_of_one_epoch_that_is_killed_goes_on_from_the_last_state(dataset, tmp_path, monkeypatch):
+    def run(name, *flags):
+        paths = [f"--save_checkpoint_path={tmp_path / name}.safetensors", f"--log_path={tmp_path / name}.json"]
+        small = ["--preset=smoke", "--batch_size=13", "--epochs=1", "--shuffle_rows", "--save_every=0.00001"]
+        return main(["train", *small, f"--dataset={dataset.folder}", *paths, *flags])
+
+    class Killed(BaseException):
+        """Nothing in the program catches it."""
+
+    def killed(path, training, results):
+        save_state(path, training, results)
+        if training.step.done == 2:
+            raise Killed
+
+    monkeypatch.setattr(SaveClock, "due", lambda clock: True)
+    assert run("whole") == 0
+    with monkeypatch.context() as patched:
+        patched.setattr("dlrm_lib.training.save_state", killed)
+        with pytest.raises(Killed):
+            run("part")
+    assert not (tmp_path / "part.safetensors").exists()  # no evaluation yet
+    assert run("part", "--resume") == 0
+    whole, part = (load_file(tmp_path / f"{name}.safetensors") for name in ("whole", "part"))
+    assert {name: tensor.numpy().tobytes() for name, tensor in whole.items()} == {
+        name: tensor.numpy().tobytes() for name, tensor in part.items()
+    }
+
+
+def test_a_state_that_cannot_be_written_amid_an_epoch_ends_no_training(dataset, tmp_path, monkeypatch, capsys):
+    written = []
+
+    def full(path, training, results):
+        if training.step.done == 2:
+            raise InputError(f"{path} could not be written.", found="No space left on device", remedy="Make room.")
+        written.append(training.step.done)
+
+    monkeypatch.setattr("dlrm_lib.training.save_state", full)
+    monkeypatch.setattr(SaveClock, "due", lambda clock: True)
+    small = ["--preset=smoke", "--batch_size=50", "--epochs=1", f"--dataset={dataset.folder}"]
+    place = [f"--save_checkpoint_path={tmp_path / 'm.safetensors'}", f"--log_path={tmp_path / 'log.json'}"]
+    assert main(["train", *small, *place]) == 0
+    assert written == [1, 3]
+    error = capsys.readouterr().err
+    assert re.search(r"m\.state\.safetensors could not be written[\s\S]*No space left[\s\S]*Training goes on", error)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--save_every=0", "--save_checkpoint_path=m"], "--save_every: minutes above 0, such as 10 or 0.5, not '0'"),
+        (["--save_every=-3", "--save_checkpoint_path=m"], "not '-3'"),
+        (["--save_every=often", "--save_checkpoint_path=m"], "not 'often'"),
+        (["--save_every=nan", "--save_checkpoint_path=m"], "not 'nan'"),
+        (["--save_every=5"], "--save_every needs --save_checkpoint_path"),
+    ],
+)
+def test_bad_times_of_saving(dataset, tmp_path, monkeypatch, capsys, flags, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--preset=smoke", f"--dataset={dataset.folder}", *flags]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_longer_run_may_be_made_of_a_finished_one(dataset, tmp_path):
     training, results = start(BASE, dataset)
     go_on(training, results)
@@ -160,15 +294,47 @@ def test_a_longer_run_may_be_made_of_a_finished_one(dataset, tmp_path):
     assert bits(training) == expected
 
 
-def test_an_open_decay_is_that_of_the_run_or_it_is_refused(dataset, tmp_path):
-    path, settings = tmp_path / "x.safetensors", BASE.override(decay_steps=None, decay_start_step=None)
-    training, results = start(settings, dataset)
-    go_on(training, results, stop_after=4)
+SHARES = {"warmup_steps": 0.3, "decay_start_step": 0.5, "decay_steps": None, "lasso_start_step": 0.2, "linear": None}
+
+
+def test_a_longer_run_stretches_what_are_shares_of_it(dataset, tmp_path):
+    path, shares = tmp_path / "x.safetensors", BASE.override(**SHARES)
+    training, results = start(shares, dataset)
+    go_on(training, results)
     save_state(path, training, results)
-    assert load_state(path, settings, dataset, DEVICE)[0].settings.decay_steps == 7  # ten steps, three of warmup
-    assert load_state(path, settings.override(epochs=3, decay_steps=7), dataset, DEVICE)[0].steps == 15
-    with pytest.raises(InputError, match=r"--decay_steps has changed[\s\S]*7 then, 12 now[\s\S]*left open.*--epochs"):
-        load_state(path, settings.override(epochs=3), dataset, DEVICE)
+    assert load_state(path, shares, dataset, DEVICE)[0].settings.warmup_steps == 3  # of ten
+    training, results = load_state(path, shares.override(epochs=4), dataset, DEVICE)
+    found = training.settings
+    schedule = (found.warmup_steps, found.decay_start_step, found.decay_steps, found.lasso_start_step)
+    assert schedule == (6, 10, 10, 4)  # of twenty
+    rates = [event[0]["lr"] for event in go_on(training, results) if isinstance(event[0], dict)]
+    assert rates[:-1] == pytest.approx([0.05 * (left / 10) ** 2 for left in range(9, 0, -1)])
+    assert training.step.done == 20
+
+
+def test_a_longer_run_obeys_a_number_of_steps_and_says_what_becomes_of_the_rest(dataset, tmp_path):
+    path = tmp_path / "x.safetensors"
+    training, results = start(BASE, dataset)  # its decay ends at step 13 of 10
+    go_on(training, results)
+    save_state(path, training, results)
+    training, _ = load_state(path, BASE.override(epochs=4), dataset, DEVICE)
+    assert (training.settings.decay_start_step, training.settings.decay_steps) == (5, 8)
+    assert list(misfits(training.settings, 20, 10)) == [
+        "The decay ends at step 13 of 20: 7 of the 10 steps left have a learning rate of nearly 0."
+    ]
+    assert course(training.settings, 20, 10) == (
+        "The learning rate goes on at 0.00313 after step 10 and ends at 1e-07 in step 20."
+    )
+
+
+def test_another_share_is_another_run(dataset, tmp_path):
+    path, shares = tmp_path / "x.safetensors", BASE.override(**SHARES)
+    save_state(path, *start(shares, dataset))
+    for name, value, then, now in (("warmup_steps", 0.4, 3, 4), ("decay_steps", 0.1, 5, 1)):
+        changed = shares.override(**{name: value}, epochs=4)
+        with pytest.raises(InputError, match=rf"^--{name} has changed[\s\S]*{then} then, {now} now[\s\S]*{then}"):
+            load_state(path, changed, dataset, DEVICE)
+    load_state(path, shares.override(warmup_steps=3, decay_steps=5), dataset, DEVICE)
 
 
 MAY_CHANGE = {
@@ -229,6 +395,7 @@ def test_every_setting_is_in_one_of_the_two_lists():
         "embedding_dim",
         "bottom_mlp_sizes",
         "max_table_size",
+        "batch_factor",
         "cross_layers",
         "cross_rank",
     }  # change with others only: below
@@ -255,6 +422,7 @@ def test_settings_that_change_together_are_refused_too(dataset, kept):
     for changed in (
         {"embedding_dim": 8, "bottom_mlp_sizes": (8, 8)},
         {"max_table_size": 9, "hash_indices": True},
+        {"batch_size": None, "batch_factor": 3.0},
         {"interaction_op": "dcn", "cross_layers": 2, "cross_rank": 5},
     ):
         with pytest.raises(InputError, match="has changed"):
@@ -262,13 +430,12 @@ def test_settings_that_change_together_are_refused_too(dataset, kept):
 
 
 def test_other_rows_are_refused(dataset, kept, tmp_path):
-    for seed, rows, what in ((1, (130, 60, 20), "vocabulary"), (0, (131, 60, 20), "split")):
+    for seed, rows, what in ((1, (130, 60, 20), "other values"), (0, (131, 60, 20), "train rows: 130 then, 131 now")):
         other = random_dataset(tmp_path / what, rows=rows, cardinalities=(3, 50, 200), seed=seed)
-        with pytest.raises(InputError, match=f"another {what}"):
+        with pytest.raises(InputError, match=what):
             load_state(kept, BASE, other, DEVICE)
-    with pytest.raises(InputError, match="another number of training rows") as error:
+    with pytest.raises(InputError, match=r"other rows[\s\S]*training rows: 130 then, 65 now[\s\S]*--dataset_subset"):
         load_state(kept, BASE, open_dataset(dataset.folder, dataset_subset=0.5), DEVICE)
-    assert "130 then, 65 now" in str(error.value)
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import random
 import re
 import shutil
 import signal
@@ -24,7 +25,8 @@ from runner import plan
 from runner.__main__ import main
 
 PARAMETERS = (
-    'preset = "laptop"\ndevice = "auto"\nseed = 1\nwork_dir = "x"\nraw = None\nheadless = False\noverrides = {}'
+    'preset = "laptop"\ndevice = "auto"\nseed = 1\nwork_dir = "x"\nraw = None\nfeature_spec = None\n'
+    "headless = False\noverrides = {}"
 )
 PNG = base64.b64encode(b"\x89PNG stands for a picture").decode()
 
@@ -61,7 +63,7 @@ def workbook(tmp_path):
     return Workbook()
 
 
-SHOW = "print(preset, device, seed, work_dir, raw, headless, overrides, sep='|')"
+SHOW = "print(preset, device, seed, work_dir, raw, feature_spec, headless, overrides, sep='|')"
 
 
 def test_a_run_executes_in_order_on_one_chain_and_writes_everything(workbook, capsys):
@@ -84,7 +86,7 @@ def test_a_run_executes_in_order_on_one_chain_and_writes_everything(workbook, ca
     said = capsys.readouterr().out
     assert workbook.printed("01_second") == "by the first\n"
     work = workbook.output / "work"
-    assert workbook.printed("00_first") == f"smoke|auto|1|{work}|None|True|{{}}\n"
+    assert workbook.printed("00_first") == f"smoke|auto|1|{work}|None|None|True|{{}}\n"
     assert said.index("00_first: started") < said.index("00_first: ok after") < said.index("01_second: started")
     assert "00_first, cell 5: careful" in said
     assert "together" in said
@@ -153,14 +155,17 @@ def test_a_run_leaves_nothing_changed_in_git(workbook, checkout, tmp_path):
 
 def test_options_reach_the_notebook(workbook, tmp_path):
     raw = tmp_path / "rows.tsv"
-    raw.write_text("1" + "\t" * 39 + "\n")
+    raw.write_text("1\t7\ta\n")
     workbook.add("00_shows", SHOW)
 
-    arguments = ["-p", "seed", "7", "-p", "overrides", "{lr: 0.5, top_mlp_sizes: [8, 1]}", "--raw", str(raw), "--alone"]
-    assert workbook.run(*arguments) == 0
+    columns = tmp_path / "columns.yaml"
+    columns.write_text("channel_spec: {numerical: [price], categorical: [shop]}")
+
+    arguments = ["-p", "seed", "7", "-p", "overrides", "{lr: 0.5, top_mlp_sizes: [8, 1]}", "--alone"]
+    assert workbook.run(*arguments, "--raw", str(raw), "--feature_spec", str(columns)) == 0
 
     work = workbook.output / "work" / "00_shows"
-    expected = f"criteo_kaggle|auto|7|{work}|{raw}|True|{{'lr': 0.5, 'top_mlp_sizes': [8, 1]}}\n"
+    expected = f"criteo_kaggle|auto|7|{work}|{raw}|{columns}|True|{{'lr': 0.5, 'top_mlp_sizes': [8, 1]}}\n"
     assert workbook.printed("00_shows") == expected
 
 
@@ -199,6 +204,9 @@ def test_a_persons_own_settings_do_not_reach_the_notebooks(workbook, tmp_path, m
             "00_good.ipynb has no parameter of this name.\n  found: speed\n  remedy: .* device, seed",
         ),
         (["-p", "preset", "smoke"], "Use --preset"),
+        (["-p", "feature_spec", "a.yaml"], "Use --feature_spec"),
+        (["--feature_spec", "a.yaml"], "--feature_spec describes the rows of --raw"),
+        (["--raw", ".", "--feature_spec", "a.yaml"], "a.yaml cannot be read.\n  found: No such file"),
         (["-p", "seed", "[1"], "-p seed takes a YAML value"),
         (["-p", "seed", "one"], "--seed takes a whole number"),
         (["-p", "overrides", "3"], "-p overrides takes settings by name"),
@@ -302,7 +310,9 @@ def test_every_chapter_finds_or_builds_its_rows_in_a_workspace(checkout):
         code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
         uses = [line for source in code for line in source.splitlines() if "work_dir" in line]
         assert [line.partition(" = ")[0] for line in uses][:1] == ["work_dir"], path.name
-        assert [line for line in uses[1:] if "Workspace(work_dir, config, raw)" not in line] == [], path.name
+        assert [line for line in uses[1:] if "Workspace(work_dir, config, raw, feature_spec)" not in line] == [], (
+            path.name
+        )
         assert len(uses) == 2, path.name
     assert {"00_start_here", "04_training_and_auc", "08_results"} < set(chapters_that_read_rows(checkout))
 
@@ -316,18 +326,34 @@ def test_a_chapter_alone_builds_what_it_does_not_find(tmp_path):
 
 @pytest.fixture(scope="module")
 def rows_of_a_person(request, tmp_path_factory):
-    """Real ones where there are any: those of which fewest were clicked, 28 of the 1,000 that judge a model."""
+    """Arguments for real ones, where there are any: those of which fewest were clicked, 28 of the 1,000 judge a model.
+
+    Else for synthetic ones without their integers, as many a log has none.
+    """
     if os.environ.get("DLRM_REAL_ROWS"):
-        return request.getfixturevalue("real_rows") / "terabyte_day0_10k.tsv"
-    folder = tmp_path_factory.mktemp("rows") / "raw"
-    generate(folder, SyntheticConfig(rows=6000, days=2))
-    return folder
+        return ["--raw", str(request.getfixturevalue("real_rows") / "terabyte_day0_10k.tsv")]
+    folder = tmp_path_factory.mktemp("rows")
+    generate(folder / "raw", SyntheticConfig(rows=6000, days=2))
+    for day in (folder / "raw").glob("day_*"):
+        fields = [line.split("\t") for line in day.read_text().splitlines()]
+        day.write_text("".join("\t".join([label, *others[13:]]) + "\n" for label, *others in fields))
+    return ["--raw", str(folder / "raw"), "--feature_spec", str(columns_file(folder, 0, 26))]
+
+
+def columns_file(folder, integers, tokens):
+    """The specification of rows with so many columns."""
+    path = folder / "columns.yaml"
+    path.write_text(f"channel_spec: {{numerical: {list(range(integers))}, categorical: {list(range(tokens))}}}")
+    return path
 
 
 @pytest.mark.slow
 def test_each_chapter_needs_nothing_of_another_but_the_same_rows(tmp_path, rows_of_a_person, checkout):
-    """Each in a work folder of its own, which holds at most what the first chapter encoded from rows of a person."""
-    rows = ["--raw", str(rows_of_a_person), "-p", "overrides", "{epochs: 1}"]
+    """Each in a work folder of its own, which holds at most what the first chapter encoded from rows of a person.
+
+    Where these lack what a chapter shows, it makes synthetic ones, of which few are enough here.
+    """
+    rows = [*rows_of_a_person, "-p", "overrides", "{epochs: 1, rows: 6000, days: 2}"]
 
     def fails(chapter):
         folder = tmp_path / chapter
@@ -349,6 +375,52 @@ def test_each_chapter_needs_nothing_of_another_but_the_same_rows(tmp_path, rows_
 def test_chapters_whose_claims_hang_on_the_rows_run_on_kaggles(tmp_path, real_rows, name, chapter):
     """Other fields are empty than in the Terabyte's, other values frequent; the shorter file has the smallest batch."""
     assert main([chapter, "--raw", str(real_rows / name), "--output", str(tmp_path / "output")]) == 0
+
+
+def poor_rows(folder, *, rows, integers, tokens, last_click):
+    """Arguments for rows of which none is clicked from the number ``last_click`` on."""
+    draw, raw = random.Random(rows), folder / "mine.tsv"
+    with raw.open("w") as file:
+        for row in range(rows):
+            label = int(row < last_click and draw.random() < 0.3)
+            fields = [draw.randrange(100) for _ in range(integers)] + [
+                f"{draw.randrange(9):08x}" for _ in range(tokens)
+            ]
+            print(label, *fields, sep="\t", file=file)
+    return ["--raw", str(raw), "--feature_spec", str(columns_file(folder, integers, tokens))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("chapter", "rows", "says"),
+    [
+        ("00", {"rows": 9, "integers": 2, "tokens": 3, "last_click": 5}, ["test AUC undefined", "0 rows"]),
+        (
+            "01",
+            {"rows": 500, "integers": 0, "tokens": 4, "last_click": 0},
+            ["The later rows are all clicked, or none is"],
+        ),
+        (
+            "02",
+            {"rows": 9, "integers": 0, "tokens": 3, "last_click": 5},
+            ["these 9 are repeated", "Two pipelines, the same bytes.", "there are no test rows to compare with"],
+        ),
+        (
+            "07",
+            {"rows": 600, "integers": 1, "tokens": 4, "last_click": 570},
+            ["30 validation rows, all without a click"],
+        ),
+    ],
+)
+def test_a_chapter_says_what_rows_cannot_show_and_goes_on(tmp_path, capsys, chapter, rows, says):
+    few = "{epochs: 1, rows: 6000, days: 2}"
+    arguments = [*poor_rows(tmp_path, **rows), "-p", "overrides", few, "--output", str(tmp_path / "output")]
+    assert main([chapter, "--preset", "smoke", *arguments]) == 0
+    assert "stderr" not in capsys.readouterr().out
+    (executed,) = (tmp_path / "output" / "notebooks").glob("*.ipynb")
+    outputs = [o for cell in nbformat.read(executed, as_version=4).cells for o in cell.get("outputs", [])]
+    printed = "".join(o.text for o in outputs if o.output_type == "stream")
+    assert [sentence for sentence in says if sentence not in printed] == []
 
 
 def _wait_until(holds, seconds: float = 30) -> None:

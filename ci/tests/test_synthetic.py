@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from dlrm_lib import synthetic
 from dlrm_lib.config import SyntheticConfig
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import CRITEO
+from dlrm_lib.features import CRITEO, NUMERIC_RULES
 from dlrm_lib.metrics import auc
 from dlrm_lib.synthetic import day_rows, generate
 from dlrm_lib.synthetic.ceiling import EncodedView, expected_auc
@@ -307,18 +307,19 @@ def test_encoded_score_is_the_mean_over_what_is_hidden(source, encoded, drawn):
     assert abs(gaps.mean()) < 4.5 * np.sqrt((errors**2).sum()) / len(gaps) + 0.0003
 
 
-def test_moments_are_those_of_every_hidden_combination(source, drawn):
+@pytest.mark.parametrize(("rule", "hides"), [("log_x_plus_2", [MISSING, 0]), ("log_x_plus_3", [MISSING, -3, -2])])
+def test_moments_are_those_of_every_hidden_combination(source, drawn, rule, hides):
     """One or both sides of a pair hidden: all combinations of outcomes listed, with their probabilities."""
     visible = [np.arange(column.values + 1) > 0 for column in CATEGORICALS]
     for number in (9, 5, 6, 23):
         visible[number - 1][:] = False
     tables, chances = source.on(1), source.signal.chances
-    view = EncodedView(tables, chances, visible)
+    view = EncodedView(tables, chances, visible, NUMERIC_RULES[rule])
     outcomes = [o[:60] for o in drawn[1][0].outcomes]
     mean, variance = view.moments(outcomes)
 
     def alike(column: int, mine: int) -> tuple[np.ndarray, np.ndarray]:
-        hidden = np.isin(tables.integers[column], [MISSING, 0]) if column < 13 else ~visible[column - 13]
+        hidden = np.isin(tables.integers[column], hides) if column < 13 else ~visible[column - 13]
         members = np.flatnonzero(hidden) if hidden[mine] else np.array([mine])
         return members, chances[column][members] / chances[column][members].sum()
 

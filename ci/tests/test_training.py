@@ -139,6 +139,9 @@ def test_what_is_left_open_follows_from_the_training_rows(dataset):
 
 def test_only_what_is_resolved_is_trained_by():
     cpu, model = pick("cpu"), DLRM(FeatureSpec(numerical=1, cardinalities=(3,)), CONFIG.model)
+    open_model = dataclasses.replace(CONFIG.model, linear=None)
+    with pytest.raises(ValueError, match="left open"):
+        DLRM(model.spec, open_model)
     with pytest.raises(TypeError, match="A step takes resolved settings"):
         cpu.training_step(model, CONFIG.training)
     resolved = cpu.resolved(CONFIG.training, model, 100)
@@ -148,6 +151,19 @@ def test_only_what_is_resolved_is_trained_by():
     for name in ("device", "precision", "execution"):
         with pytest.raises(ValueError, match=f"{name} is left open"):
             dataclasses.replace(resolved, **{name: "auto"})
+    for name in ("warmup_steps", "decay_start_step", "decay_steps", "lasso_start_step"):
+        with pytest.raises(ValueError, match=f"{name} is still a share"):
+            dataclasses.replace(resolved, **{"decay_start_step": 1000, name: 0.5})
+
+
+def test_shares_and_settings_left_open_are_those_of_the_steps_and_rows(dataset):
+    # 3,000 rows, 12 steps a pass.
+    shares = {"warmup_steps": 0.25, "decay_start_step": 0.5, "decay_steps": 0.3, "linear": None, "embed_numbers": None}
+    steps = {"warmup_steps": 6, "decay_start_step": 12, "decay_steps": 7, "linear": True, "embed_numbers": True}
+    (one, events), (other, others) = (train(dataset, epochs=2, print_freq=1, **of) for of in (shares, steps))
+    assert [e.lr for e in events if isinstance(e, Progress)] == [e.lr for e in others if isinstance(e, Progress)]
+    assert torch.equal(one.model.tables.weight, other.model.tables.weight)
+    assert one.config == other.config
 
 
 def test_it_learns_what_can_be_learned(dataset):

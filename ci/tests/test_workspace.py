@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from encoded import random_dataset
 
 from dlrm_lib.config import Config
 from dlrm_lib.errors import InputError
@@ -206,3 +208,104 @@ def test_real_rows_have_no_ceiling_and_stay_where_they_are(folder, tmp_path):
 def test_missing_real_rows_are_named(tmp_path):
     with pytest.raises(InputError, match=r"rows\.tsv does not exist"):
         Workspace(tmp_path, CONFIG, raw=tmp_path / "rows.tsv").encoded()
+
+
+def spec(folder, numerical, categorical):
+    """A feature specification that names so many columns."""
+    names = {"numerical": [f"n{i}" for i in range(numerical)], "categorical": [f"c{j}" for j in range(categorical)]}
+    path = folder / f"spec_{numerical}_{categorical}.yaml"
+    path.write_text(json.dumps({"channel_spec": names}))  # JSON is YAML
+    return path
+
+
+def test_rows_with_other_columns_are_encoded_as_their_specification_says(tmp_path, capsys):
+    raw = tmp_path / "rows.tsv"
+    raw.write_text("".join(f"{i % 2}\t{i}\t{i % 3}\n" for i in range(40)))
+    for numerical, categorical in ((0, 2), (1, 1)):  # the second reading of the same file is another data set
+        space = Workspace(tmp_path / "work", CONFIG, raw, spec(tmp_path, numerical, categorical))
+        encoded = space.encoded()
+        assert (encoded.spec.numerical, len(encoded.spec.cardinalities)) == (numerical, categorical)
+        assert capsys.readouterr().out.count("encoding") == 1
+        space.encoded()
+        assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("raw", "text", "message"),
+    [
+        (None, "channel_spec: {numerical: [a]}", "synthetic rows have Criteo's columns.*spec.yaml.*Set `raw`"),
+        ("rows", "columns: 3", "spec.yaml is not a feature specification"),
+        ("rows", None, "spec.yaml cannot be read"),
+    ],
+)
+def test_a_specification_that_cannot_hold_is_refused(tmp_path, raw, text, message):
+    path = tmp_path / "spec.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=f"(?s){message}"):
+        Workspace(tmp_path / "work", CONFIG, raw, path)
+
+
+def of_a_person(folder, monkeypatch, **columns):
+    """A workspace of real rows that are encoded as ``random_dataset`` makes them."""
+    raw = folder / "mine.tsv"
+    raw.touch()
+    space = Workspace(folder / "work", Config.from_preset("criteo_kaggle"), raw, spec(folder, 4, 2))
+    monkeypatch.setattr(space, "encoded", lambda: random_dataset(folder / "encoded", cardinalities=(3, 7), **columns))
+    return space
+
+
+def clicks_in(*splits):
+    """Chances of clicks by which the splits named have some, and the others none; made in the order of the splits."""
+    chances = iter([0.5 if split in splits else 0.0 for split in ("train", "validation", "test")])
+    return lambda numbers, ids: np.full(len(ids), next(chances))
+
+
+@pytest.mark.parametrize(
+    ("rows", "clicked", "message"),
+    [
+        ((8, 1, 0), ("train",), "leaves 8 training rows, and what follows needs 100"),
+        ((99, 50, 50), ("train", "validation", "test"), "leaves 99 training rows, and what follows needs 100"),
+        ((100, 50, 0), ("train", "validation"), "leaves no test rows: a model cannot be judged"),
+        ((100, 0, 50), ("train", "test"), "leaves no validation rows: a model cannot be judged"),
+        ((100, 50, 40), ("train", "validation"), "leaves 40 test rows, all without a click: a model cannot be judged"),
+        ((100, 60, 40), ("train", "test"), "leaves 60 validation rows, all without a click: a model cannot"),
+        ((120, 60, 40), ("validation", "test"), "leaves 120 training rows, all without a click: a model cannot"),
+    ],
+)
+def test_where_rows_cannot_show_a_training_synthetic_ones_do_and_it_is_said(
+    tmp_path, monkeypatch, capsys, rows, clicked, message
+):
+    space = of_a_person(tmp_path, monkeypatch, rows=rows, click=clicks_in(*clicked))
+    other = space.or_synthetic(training=True)
+    assert other.synthetic
+    assert (other.folder, other.columns) == (tmp_path / "work" / "synthetic", Workspace(tmp_path, CONFIG).columns)
+    assert other.config == space.config.override(rows=60_000, days=4)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"mine.tsv {message}")
+    assert second == "This chapter goes on with 60,000 synthetic rows instead."
+    assert space.or_synthetic() is space  # what needs no training stays with the rows
+
+
+def test_all_clicked_is_one_class_too(tmp_path, monkeypatch, capsys):
+    of_a_person(tmp_path, monkeypatch, rows=(200, 60, 40), click=lambda x, ids: 1.0).or_synthetic(training=True)
+    assert "leaves 200 training rows, all clicked" in capsys.readouterr().out
+
+
+def test_rows_that_show_it_stay(tmp_path, monkeypatch, capsys):
+    space = of_a_person(tmp_path, monkeypatch, rows=(100, 60, 40))
+    assert space.or_synthetic(training=True, numbers=4, tokens=2) is space
+    assert Workspace(tmp_path, CONFIG).or_synthetic(training=True, numbers=99).synthetic
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [
+        ({"numbers": 5}, "mine.tsv has 4 columns of integers, and what follows needs 5"),
+        ({"tokens": 3}, "mine.tsv has 2 columns of tokens, and what follows needs 3"),
+    ],
+)
+def test_columns_that_are_missing_are_named(tmp_path, monkeypatch, capsys, needs, message):
+    assert of_a_person(tmp_path, monkeypatch).or_synthetic(**needs).synthetic
+    assert message in capsys.readouterr().out

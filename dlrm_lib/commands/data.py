@@ -52,6 +52,7 @@ def generate(arguments: argparse.Namespace) -> None:
             arguments.output,
             config.synthetic,
             frequency_limit=config.preprocess.frequency_limit,
+            numeric_rule=config.preprocess.numeric_rule,
             workers=arguments.workers or usable_cores(),
             progress=functools.partial(bars, "writing") if bars else None,
         )
@@ -71,6 +72,7 @@ def generate(arguments: argparse.Namespace) -> None:
 
 def preprocess(arguments: argparse.Namespace) -> None:
     """Encodes raw rows with Spark."""
+    from dlrm_lib.drift import drift_remarks
     from dlrm_lib.features import CRITEO, RawColumns
     from dlrm_lib.preprocess import preprocess
 
@@ -107,6 +109,8 @@ def preprocess(arguments: argparse.Namespace) -> None:
         print(f"{lines:>12,} {reason}")
     if manifest.quarantined:
         print(f"{'':>12} see {arguments.output / 'quarantine' / 'rejected.tsv'}")
+    for remark in drift_remarks(manifest):
+        print(f"{'remark':>10}: {remark}")
 
 
 def _cores(text: str) -> int:
@@ -145,7 +149,7 @@ DATA_COMMANDS = (
         name="generate",
         run=generate,
         help="write synthetic click logs with a known best AUC",
-        settings=("rows", "days", "data_seed", "frequency_limit"),
+        settings=("rows", "days", "data_seed", "frequency_limit", "numeric_rule"),
         flags=(
             ("--output", {**PATH, "default": _RAW, "help": "folder to make (default: data/raw)"}),
             ("--workers", {"type": int, "help": "processes; default: all usable cores"}),

@@ -29,16 +29,20 @@ def test(arguments: argparse.Namespace) -> None:
     config = configuration(arguments)
     prepare(config)
     from dlrm_lib.backends import pick
+    from dlrm_lib.training import remarks
+    from dlrm_lib.training.needs import check_memory
 
     if not arguments.load_checkpoint_path:
         raise InputError("test needs a trained model.", remedy="Name it with --load_checkpoint_path.")
     dataset, backend = opened_dataset(arguments, config), pick(config.training.device, config.training.execution)
     model, config = loaded_model(arguments, config, dataset)
+    check_memory(config, dataset, backend, training=False, there=True)
     settings = config.training
     inference = backend.inference(model.to(backend.torch_device), settings.precision, settings.execution)
     with kept(arguments, "test", dataset, device=backend.description, given=config) as log:
         log({"what": "test", "device": backend.description, "config": as_dict(config)})
         evaluation, seconds = timed_evaluation(inference, dataset.test, settings.test_batch_size)
+        found = remarks(evaluation)
         log({"what": "evaluation", **dataclasses.asdict(evaluation)})
         log(
             {
@@ -46,9 +50,12 @@ def test(arguments: argparse.Namespace) -> None:
                 "auc": evaluation.auc,
                 "avg_inference_latency": seconds / dataset.test.steps(config.training.test_batch_size),
                 "average_test_throughput": evaluation.rows / seconds,
+                "remarks": found,
             }
         )
         say(result_line(evaluation))
+        for remark in found:
+            say(f"remark: {remark}")
 
 
 def timed_evaluation(inference: Inference, split: Split, batch_size: int, step: int = 0) -> tuple[Evaluation, float]:
@@ -68,12 +75,15 @@ def inference_benchmark(arguments: argparse.Namespace) -> None:
     from dlrm_lib.backends import pick
     from dlrm_lib.benchmark import benchmark_inference, endless_batches
     from dlrm_lib.model import DLRM
+    from dlrm_lib.training.needs import check_memory
 
     dataset, backend = opened_dataset(arguments, config), pick(config.training.device, config.training.execution)
     backend.seed(config.training.seed)
     if arguments.load_checkpoint_path:
         model, config = loaded_model(arguments, config, dataset)
     else:
+        config = config.for_rows(len(dataset.train))
+        check_memory(config, dataset, backend, training=False)
         model = DLRM(dataset.spec, config.model)
         say("No --load_checkpoint_path: random weights are measured, which take the same time.")
     settings = config.training

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -28,12 +29,31 @@ if TYPE_CHECKING:
 
 SETTINGS = tuple(f.name for section, f in fields() if section in ("data", "model", "training", "inference"))
 
+_SAVE_EVERY = 10.0
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text) if re.fullmatch(r"[0-9]*\.?[0-9]+", text) else 0.0
+    if not minutes:
+        raise argparse.ArgumentTypeError(f"minutes above 0, such as 10 or 0.5, not {text!r}")
+    return minutes
+
+
 FLAGS = (
     ("--dataset", {**PATH, "default": Path("data/encoded"), "help": "folder of a data set (default: data/encoded)"}),
     ("--load_checkpoint_path", {**PATH, "help": "the trained model to start from, test or measure (default: none)"}),
     (
         "--save_checkpoint_path",
         {**PATH, "help": "where train keeps the model that is best on the validation split (default: none)"},
+    ),
+    (
+        "--save_every",
+        {
+            "type": _minutes,
+            "metavar": "MINUTES",
+            "help": "with --save_checkpoint_path, minutes between two writings of the state that --resume takes up, "
+            f"besides those after evaluations; they get longer where writing is slow (default: {_SAVE_EVERY:g})",
+        },
     ),
     (
         "--resume",
@@ -69,6 +89,21 @@ def checkpoint_path(arguments: argparse.Namespace) -> Path | None:
                 remedy="Name a file in a folder that can be written to.",
             )
     return path
+
+
+def minutes_between_states(arguments: argparse.Namespace) -> float:
+    """How often a training state is kept.
+
+    Raises:
+        InputError: it is said, but there is no place for one.
+    """
+    if arguments.save_every and not arguments.save_checkpoint_path:
+        raise InputError(
+            "--save_every needs --save_checkpoint_path: there is no place for a training state.",
+            found=f"--save_every {arguments.save_every:g}",
+            remedy="Add --save_checkpoint_path PATH, or leave --save_every out.",
+        )
+    return arguments.save_every or _SAVE_EVERY
 
 
 @contextlib.contextmanager
@@ -155,8 +190,8 @@ def loaded_model(arguments: argparse.Namespace, config: Config, dataset: Dataset
     """
     from dlrm_lib.training import load_checkpoint
 
-    path = arguments.load_checkpoint_path
-    model, trained = load_checkpoint(path, dataset.manifest)
+    path, config = arguments.load_checkpoint_path, config.for_rows(len(dataset.train))
+    model, trained = load_checkpoint(path, dataset)
     for name in given_settings(arguments).keys() & as_dict(trained.model).keys():
         there, here = (as_text(getattr(of.model, name)) for of in (trained, config))
         if there != here:

@@ -77,14 +77,19 @@ def _add_settings(parser: argparse.ArgumentParser, command: Command, defaults: C
 def _add_setting(group: argparse._ArgumentGroup, f: dataclasses.Field, default: Any) -> None:
     text = f"{f.metadata['help']} (default: {as_text(default)})"
     if isinstance(f.default, bool):
-        _add_switch(group, f.name, text, also=_SHORT.get(f.name))
+        _add_switch(group, f.name, text, also=_SHORT.get(f.name), open_too="None" in str(f.type))
     else:
         choices, words = f.metadata["choices"], ("VALUE", *f.metadata["words"])
         group.add_argument(f"--{f.name}", metavar="|".join(choices or words), help=text)
 
 
-def _add_switch(group: argparse._ArgumentGroup, name: str, text: str, also: str | None = None) -> None:
-    """``--name``, ``--noname``, and as absl has it ``--name=true`` and ``--name=false``; ``also`` is a second name."""
+def _add_switch(
+    group: argparse._ArgumentGroup, name: str, text: str, also: str | None = None, open_too: bool = False
+) -> None:
+    """``--name``, ``--noname``, and as absl has it ``--name=true`` and ``--name=false``; ``also`` is a second name.
+
+    ``--name=none`` leaves it open where that may be.
+    """
     other_names = [f"{dash}{also}" for dash in ("-", "--") if also]
     switch = group.add_mutually_exclusive_group()
     switch.add_argument(
@@ -93,8 +98,8 @@ def _add_switch(group: argparse._ArgumentGroup, name: str, text: str, also: str 
         dest=name,
         nargs="?",
         const=True,
-        type=_true_or_false,
-        metavar="true|false",
+        type=_true_false_or_none if open_too else _true_or_false,
+        metavar="true|false|none" if open_too else "true|false",
         help=text,
     )
     no_names = [f"{dash}no{also}" for dash in ("-", "--") if also]
@@ -106,6 +111,10 @@ def _true_or_false(text: str) -> bool:
         return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
     except KeyError:
         raise argparse.ArgumentTypeError(f"true or false, not {text!r}") from None
+
+
+def _true_false_or_none(text: str) -> bool | str:
+    return text.lower() if text.lower() == "none" else _true_or_false(text)
 
 
 def _mode_as_command(words: list[str]) -> list[str]:

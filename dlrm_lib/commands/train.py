@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from dlrm_lib.commands.command import Command, configuration, refuse_several_processes
 from dlrm_lib.commands.inference import timed_evaluation
-from dlrm_lib.commands.model_inputs import FLAGS, SETTINGS, checkpoint_path, kept, loaded_model, opened_dataset
+from dlrm_lib.commands.model_inputs import (
+    FLAGS,
+    SETTINGS,
+    checkpoint_path,
+    kept,
+    loaded_model,
+    minutes_between_states,
+    opened_dataset,
+)
 from dlrm_lib.config import Config, as_dict
 from dlrm_lib.console import progress_bars, progress_line, result_line, say
 from dlrm_lib.errors import InputError
@@ -23,7 +31,7 @@ from dlrm_lib.process import prepare
 
 if TYPE_CHECKING:
     from dlrm_lib.dataset import Dataset
-    from dlrm_lib.training import Evaluation, Progress, Results, Training
+    from dlrm_lib.training import Evaluation, Progress, Results, SaveClock, Training
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -40,8 +48,9 @@ def train(arguments: argparse.Namespace) -> None:
 def _train(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     """As ``train``; ``stack`` holds the places that are written to, and the run that is kept."""
     config, path = configuration(arguments), checkpoint_path(arguments)
+    minutes = minutes_between_states(arguments)
     prepare(config)
-    from dlrm_lib.training import Evaluation, fit, stop_on_interrupt
+    from dlrm_lib.training import Evaluation, SaveClock, StateDue, fit, stop_on_interrupt
 
     dataset = opened_dataset(arguments, config)
     _own(stack, path, arguments.log_path)
@@ -57,9 +66,14 @@ def _train(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> None:
             "config": as_dict(training.config),
         }
     )
-    report = _Report(training, results, path, log)
+    clock = SaveClock(minutes)
+    _remark_before(training)
+    report = _Report(training, results, path, clock, log)
     with stop_on_interrupt() as interrupted:
-        for event in fit(training, stop=interrupted.is_set):
+        for event in fit(training, stop=interrupted.is_set, state_due=clock.due if path else lambda: False):
+            if isinstance(event, StateDue):
+                report.keep_state_if_possible()
+                continue
             log({"what": type(event).__name__.lower(), **dataclasses.asdict(event)})
             if isinstance(event, Evaluation):
                 if results.add(event):
@@ -74,12 +88,32 @@ def _train(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> None:
         raise KeyboardInterrupt
     if results.best is None:
         report.keep_model({"step": step.done})
-    if results.last is None or results.last.step < step.done:
-        report.keep_state()
-    log({"what": "result", **report.summary(), **report.test()})
+    report.keep_state()
+    log({"what": "result", **report.summary(), **report.test(), "remarks": report.remarks})
+    for remark in report.remarks:
+        say(f"remark: {remark}")
     if path:
         report.refuse_foreign_model()
-        say(f"saved: {path} (the {'best' if results.best else 'last'} model)")
+        worthless = results.best and results.best.is_no_better_than_the_base_rate
+        but = ", though no better than the base rate" if worthless else ""
+        say(f"saved: {path} (the {'best' if results.best else 'last'} model{but})")
+
+
+def _remark_before(training: Training) -> None:
+    """Says what of the schedule and of the columns does not fit, before time is spent on it."""
+    from dlrm_lib.optim import course, misfits
+
+    done, steps, settings = training.step.done, training.steps, training.settings
+    if done:
+        say(f"Resumed. {course(settings, steps, done)}", file=sys.stderr)
+    about_limits = training.dataset.manifest.about_limits()
+    about_steps = list(misfits(settings, steps, done))
+    for remark in (*about_steps, *([about_limits] if about_limits else [])):
+        say(f"remark: {remark}", file=sys.stderr)
+    if about_steps:
+        shares = "give these settings as shares of the training, below 1, which fit any number of steps."
+        anew = "start a new run from the model with --load_checkpoint_path: it has a schedule of its own."
+        say(f"  remedy: {anew if done else shares}", file=sys.stderr)
 
 
 def _own(stack: contextlib.ExitStack, path: Path | None, log: Path | None) -> None:
@@ -148,17 +182,22 @@ class _Report:
         training: All that trains.
         results: Its best and its last evaluation so far.
         path: Where the best model is kept; None if nothing is.
+        clock: When the state is kept, besides at evaluations and at the end.
         log: Takes the lines for programs.
+        remarks: What is wrong with the results, sentence by sentence.
     """
 
     training: Training
     results: Results
     path: Path | None
+    clock: SaveClock
     log: Callable[[dict[str, Any]], None]
 
     def __post_init__(self) -> None:
         self.bars, self.began = progress_bars(), time.perf_counter()
         self.rows_per_second: float | None = None
+        self._kept_step: int | None = None
+        self.remarks: list[str] = []
 
     def tell(self, event: Progress | Evaluation) -> None:
         """One event, to the bar and the screen."""
@@ -184,11 +223,21 @@ class _Report:
             save_checkpoint(self.path, self.training, metrics=metrics)
 
     def keep_state(self) -> None:
-        """Writes what ``--resume`` needs, if there is a place for it."""
+        """Writes what ``--resume`` needs, if there is a place for it and it is not there already."""
         from dlrm_lib.training import save_state, state_path
 
-        if self.path:
-            save_state(state_path(self.path), self.training, self.results)
+        done = self.training.step.done
+        if self.path and self._kept_step != done:
+            with self.clock.saving():
+                save_state(state_path(self.path), self.training, self.results)
+            self._kept_step = done
+
+    def keep_state_if_possible(self) -> None:
+        """The same amid an epoch: where it cannot be written, the state before stays, and training goes on."""
+        try:
+            self.keep_state()
+        except InputError as error:
+            say(f"{error}\n  Training goes on; the state of an earlier step stays.", file=sys.stderr)
 
     def summary(self) -> dict[str, Any]:
         """The best and the last on the validation split, and the speed: to the screen, and as facts for the log."""
@@ -203,6 +252,7 @@ class _Report:
         for name, result in named.items():
             if result:
                 say(f"{name} model: {result_line(result)} (step {result.step}, epoch {self._epoch(result):.2f})")
+                self._remark_on(name, result)
         if self.rows_per_second:
             say(f"average training throughput: {self.rows_per_second:,.0f} rows/s")
         return {
@@ -215,20 +265,21 @@ class _Report:
 
     def test(self) -> dict[str, Any]:
         """The last model on the test split, and the best where that is another one and was kept."""
-        from dlrm_lib.training import load_checkpoint
+        from dlrm_lib.training import restore_model
 
         training, best, done = self.training, self.results.best, self.training.step.done
-        settings, test = training.settings, training.dataset.test
+        test, batch_size = training.dataset.test, training.settings.test_batch_size
         if training.config.data.synthetic_dataset or not len(test):
             return {}
-        models = [("best and last" if best and best.step == done else "last", training.inference, done)]
+        models = [("best and last" if best and best.step == done else "last", done)]
         if self.path and best and best.step != done and self._holds_ours():
-            kept, _ = load_checkpoint(self.path, training.dataset.manifest, training.backend.torch_device)
-            scores = training.backend.inference(kept, settings.precision, settings.execution)
-            models.append(("best", scores, best.step))
-        for name, inference, step in models:
-            evaluation, seconds = timed_evaluation(inference, test, settings.test_batch_size, step)
+            models.append(("best", best.step))
+        for name, step in models:
+            if self.path and step != done:
+                restore_model(self.path, training)
+            evaluation, seconds = timed_evaluation(training.inference, test, batch_size, step)
             say(f"{name} model: {result_line(evaluation)} (step {step})")
+            self._remark_on(name, evaluation)
             self.log({"what": "evaluation", "model": name, **dataclasses.asdict(evaluation)})
         return {"average_test_throughput": evaluation.rows / seconds}
 
@@ -250,6 +301,11 @@ class _Report:
             return self.path is not None and reached(self.path) == written
         except InputError:
             return False
+
+    def _remark_on(self, model: str, evaluation: Evaluation) -> None:
+        from dlrm_lib.training import remarks
+
+        self.remarks += (f"{model} model, {remark}" for remark in remarks(evaluation))
 
     def _epoch(self, evaluation: Evaluation) -> float:
         return evaluation.step / self.training.steps_per_epoch

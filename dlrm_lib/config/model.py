@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
+from dlrm_lib.config.data import FEW_ROWS
 from dlrm_lib.errors import InputError
 from dlrm_lib.settings import Section, as_text, option
+
+_FEW = f"none: where there are fewer than {FEW_ROWS:,} training rows"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +34,15 @@ class ModelConfig(Section):
         "embeddings start as random numbers up to this size; none: one over the root of their table's rows",
         at_least=0.0,
     )
-    embed_numbers: bool = option(
+    embed_numbers: bool | None = option(
         False,
         "a vector more for each number, between those of the whole numbers beside it, that meets all others: its "
-        "effect need not be smooth",
+        f"effect need not be smooth; {_FEW}",
     )
-    linear: bool = option(
+    linear: bool | None = option(
         False,
         "the first number of each vector, times the root of their length, is added to the logit, as logistic "
-        "regression adds a weight for each value",
+        f"regression adds a weight for each value; {_FEW}",
     )
     interaction_op: str = option(
         "dot",
@@ -93,3 +97,12 @@ class ModelConfig(Section):
                 remedy="End top_mlp_sizes in 1.",
                 fields=("top_mlp_sizes",),
             )
+
+    def for_rows(self, rows: int) -> ModelConfig:
+        """These settings for so many training rows: what helps few of them is on there, where it was left open."""
+        few = rows < FEW_ROWS
+        return dataclasses.replace(
+            self,
+            embed_numbers=few if self.embed_numbers is None else self.embed_numbers,
+            linear=few if self.linear is None else self.linear,
+        )

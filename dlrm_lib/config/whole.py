@@ -92,8 +92,8 @@ class Config:
         )
 
     def for_rows(self, rows: int) -> Config:
-        """The same with the training settings that follow from the number of training rows."""
-        return dataclasses.replace(self, training=self.training.for_rows(rows))
+        """The same with the settings of model and training that follow from the number of training rows."""
+        return dataclasses.replace(self, model=self.model.for_rows(rows), training=self.training.for_rows(rows))
 
     def flags(self, command_sections: Sequence[str]) -> list[str]:
         """The command-line flags for this configuration: its preset, then what differs from it in those sections."""

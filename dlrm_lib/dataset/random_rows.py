@@ -106,6 +106,8 @@ class RandomDataset(Dataset):
     found in a cache only because the batch before had them too.
     """
 
+    held_bytes = 2 * _POOL_BYTES  # of the rows to train on, and of those to test on
+
     def __init__(
         self,
         spec: FeatureSpec,

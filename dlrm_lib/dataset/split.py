@@ -84,7 +84,10 @@ class Dataset:
         train: Rows to train on.
         validation: Rows to choose by; may be empty.
         test: Rows to judge by; may be empty.
+        held_bytes: Memory that reading keeps. Files take none: the system reads them into what is free.
     """
+
+    held_bytes = 0
 
     folder: Path
     manifest: Manifest

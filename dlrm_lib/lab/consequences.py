@@ -10,8 +10,10 @@ from dlrm_lib.config import Config, TrainingConfig
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.lab.machine import WORTH_TRYING, Machine
 from dlrm_lib.lab.style import TILES
+from dlrm_lib.memory import in_bytes
 from dlrm_lib.model import Cost, blueprint, training_cost
-from dlrm_lib.optim import OPTIMIZERS, decay_start, learning_rate
+from dlrm_lib.optim import OPTIMIZERS, misfits
+from dlrm_lib.training.needs import Needs, training_needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,7 @@ class Consequences:
 def consequences(config: Config, spec: FeatureSpec, rows: int, machine: Machine) -> Consequences:
     """What training with ``config`` on so many rows of such columns will take."""
     training = config.training.for_rows(rows)
-    model = blueprint(spec, config.model)
+    model = blueprint(spec, config.model.for_rows(rows))
     optimizer = OPTIMIZERS[training.optimizer].of(model, training)
     mlp_parameters = sum(parameter.numel() for parameter in model.parameters())
     table_parameters = model.tables.weight.numel()
@@ -64,7 +66,7 @@ def consequences(config: Config, spec: FeatureSpec, rows: int, machine: Machine)
         eager=training.execution == "eager",
         weight_bytes=weight_bytes,
     )
-    memory = 4 * table_parameters + optimizer.bytes_kept()
+    needs = training_needs(model, training, rows=rows, scored=0)
     return Consequences(
         mlp_parameters=mlp_parameters,
         table_parameters=table_parameters,
@@ -75,33 +77,25 @@ def consequences(config: Config, spec: FeatureSpec, rows: int, machine: Machine)
         steps=steps,
         epoch_seconds=per_epoch * step,
         warnings=(
-            *_about_memory(memory, machine),
+            *_about_memory(needs, machine),
             *_about_steps(training, rows, steps),
             *_about_precision(training.precision, machine),
+            *_about_columns(spec),
         ),
         advice=tuple(_what_is_worth_trying(training.precision, parts, machine)),
     )
 
 
-def _about_memory(memory: int, machine: Machine) -> Iterator[str]:
-    if machine.free_memory is not None and memory > machine.free_memory:
+def _about_memory(needs: Needs, machine: Machine) -> Iterator[str]:
+    if machine.free_memory is not None and needs.total > machine.free_memory:
         free = in_bytes(machine.free_memory)
-        yield f"Tables and optimizer take {in_bytes(memory)}, but only {free} of memory are free."
+        yield f"Training takes about {in_bytes(needs.total)} of memory, but only {free} are free: {needs}."
 
 
 def _about_steps(training: TrainingConfig, rows: int, steps: int) -> Iterator[str]:
     if (batch_size := training.batch_size_for(rows)) > rows:
         yield f"A batch of {batch_size:,} is larger than the data: each epoch is one step of {rows:,} rows."
-    if 0 < steps < training.warmup_steps:
-        yield f"Training ends at step {steps:,}, within the warmup of {training.warmup_steps:,}: lr is never reached."
-    if not training.decay_steps or not steps:
-        return
-    end = decay_start(training) + training.decay_steps
-    if end < steps:
-        yield f"The decay ends at step {end:,} of {steps:,}: the rest trains with a learning rate of nearly 0."
-    last = learning_rate(steps - 1, training)
-    if end > steps >= training.warmup_steps and last > training.lr / 10:
-        yield f"Training ends at step {steps:,}, long before the decay at {end:,}: it ends with lr {last:.2g}."
+    yield from misfits(training, steps)
 
 
 def _about_precision(name: str, machine: Machine) -> Iterator[str]:
@@ -110,6 +104,12 @@ def _about_precision(name: str, machine: Machine) -> Iterator[str]:
         yield f"This machine has no {precision}; the time is that of fp32."
     elif (share := machine.times_fp32(precision)) < 0.95:
         yield f"{precision} is slower than fp32 on this machine: its products run at {share:.1f} times the speed."
+
+
+def _about_columns(spec: FeatureSpec) -> Iterator[str]:
+    ids = spec.cardinalities
+    if empty := sum(of <= 1 for of in ids):
+        yield f"{empty} of {len(ids)} categorical columns have one id alone: they tell the model nothing."
 
 
 def _what_is_worth_trying(name: str, parts: Mapping[str, Cost], machine: Machine) -> Iterator[str]:
@@ -138,15 +138,6 @@ def tiles(found: Consequences) -> str:
     warnings = [f'<div class="dlrm-warning">{html.escape(warning)}</div>' for warning in found.warnings]
     advice = [f'<div class="dlrm-advice">{html.escape(sentence)}</div>' for sentence in found.advice]
     return f'<style>{TILES}</style><div class="dlrm-tiles">{"".join(parts)}</div>{"".join(warnings + advice)}'
-
-
-def in_bytes(number: float) -> str:
-    """63.6 MB"""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 999.5:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:,.3g} TB"
 
 
 def in_short(number: float) -> str:

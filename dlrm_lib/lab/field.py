@@ -18,10 +18,10 @@ from dlrm_lib.settings import as_text, check, parse
 class Field:
     """A setting's name, beside it what sets it, and below it, where there is one, the error.
 
-    Choices are a menu, yes or no is a box to tick. All else is typed, so that any value can be given exactly; where
-    the declaration says which values are usual, a slider types them. It stops at those alone, and stands at the nearest
-    where another is typed: in a browser, a slider over a range rounds what was typed to steps of its own, and one whose
-    stops change while it is moved jumps.
+    Choices are a menu, yes or no is a box to tick, or a menu where it may be left open. All else is typed, so that any
+    value can be given exactly; where the declaration says which values are usual, a slider types them. It stops at
+    those alone, and stands at the nearest where another is typed: in a browser, a slider over a range rounds what was
+    typed to steps of its own, and one whose stops change while it is moved jumps.
 
     Attributes:
         declaration: The dataclass field.
@@ -59,6 +59,10 @@ class Field:
             names = sorted(f.metadata["choices"], key=lambda choice: choice in absent)
             options = [(f"{name} (not on this machine)" if name in absent else name, name) for name in names]
             return Dropdown(options=options, value=f.default, **common)
+        if isinstance(f.default, bool) and "None" in str(f.type):
+            return Dropdown(
+                options=[(as_text(value), value) for value in (None, False, True)], value=f.default, **common
+            )
         if isinstance(f.default, bool):
             return Checkbox(value=f.default, indent=False, **common)
         return Text(value=as_text(f.default), continuous_update=False, **common)

@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 
 from dlrm_lib import runs
-from dlrm_lib.config import Config, as_dict, fields
+from dlrm_lib.config import Config, as_dict, fields, idle
 from dlrm_lib.errors import InputError
 from dlrm_lib.lab.run import Run
 from dlrm_lib.settings import as_text
@@ -177,10 +177,11 @@ def _train(config: Config, dataset: str | Path) -> str:
 
 
 def _changed(config: Config) -> dict[str, Any]:
-    """The settings that differ from the preset's."""
+    """The settings that differ from the preset's, but for those that fall away beside the others."""
     preset = Config.from_preset(config.preset)
-    values = {f.name: (getattr(getattr(config, s), f.name), getattr(getattr(preset, s), f.name)) for s, f in fields()}
-    return {name: value for name, (value, usual) in values.items() if value != usual}
+    own, usual = ({f.name: getattr(getattr(of, s), f.name) for s, f in fields()} for of in (config, preset))
+    changed = {name: value for name, value in own.items() if value != usual[name]}
+    return {name: value for name, value in changed.items() if name not in idle({**own, name: usual[name]})}
 
 
 def _lines(run: Run) -> list[dict[str, Any]]:

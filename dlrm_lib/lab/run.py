@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dlrm_lib.config import Config
 from dlrm_lib.dataset import Dataset, Split, random_dataset, refuse_bags, subset
 from dlrm_lib.errors import InputError, TrainingDiverged
+from dlrm_lib.memory import shortage
 from dlrm_lib.training import Evaluation, Progress, Results, Training, build, fit
 
 # The least that a curve needs to look like one. A point of the AUC costs an evaluation.
@@ -111,6 +112,7 @@ class Run:
 
     def fail(self, error: BaseException) -> None:
         """Ends it as ``failed``; the first reason stays."""
+        error = shortage(error) or error
         expected = isinstance(error, InputError | TrainingDiverged)
         self.failure = self.failure or (str(error) if expected else f"{type(error).__name__}: {error}")
         self.state = "failed"

@@ -23,6 +23,7 @@ from dlrm_lib.lab.run import Run
 from dlrm_lib.lab.search_report import importances, table
 from dlrm_lib.lab.search_space import SearchSpace, changed
 from dlrm_lib.lab.trials_file import alone, mend, open_study
+from dlrm_lib.training import identity
 
 # Trials at random before the sampler learns from them, and finished ones before any is compared with their median.
 _AT_RANDOM, _TO_COMPARE = 5, 5
@@ -40,9 +41,9 @@ class Search:
     trial whose AUC, at the same share of its training, is below the median of the finished ones is given up.
 
     Everything is written down as it happens, in a file of its own in ``folder``. The same search made again (the same
-    settings of data, model and training, data set, names and seed) goes on where that one ended, with the trials that
-    it would have made; another one has another file. A trial that was interrupted is made again, and does not count.
-    One whose values have been tried before counts, with what was found then.
+    settings of data, model and training, rows and encoding, names and seed) goes on where that one ended, with the
+    trials that it would have made; another one has another file. A trial that was interrupted is made again, and does
+    not count. One whose values have been tried before counts, with what was found then.
 
     A trial that the configuration refuses, or whose training fails, counts, and stands behind all others: Optuna passes
     over failed trials and forgets where they were, but learns from pruned ones that nothing is to be found there, and a
@@ -98,7 +99,7 @@ class Search:
         _refuse_without_auc(start)
         settings = {section: as_dict(getattr(config, section)) for section in ("data", "model", "training")}
         space = {name: repr(distribution) for name, distribution in self._space.distributions.items()}
-        key = digest([settings, space, start.dataset.manifest.hashes, seed])
+        key = digest([settings, space, identity(start.dataset), seed])
         self.path = Path(folder) / f"search-{key}.log"
         self._study = open_study(self.path, key)
         self._study.pruner = MedianPruner(n_startup_trials=_TO_COMPARE, n_warmup_steps=_FIRST_TENTH)

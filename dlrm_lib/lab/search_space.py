@@ -9,9 +9,9 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from dlrm_lib.config import Config, fields
+from dlrm_lib.config.training import STEPS, in_steps
 from dlrm_lib.dataset import Split
 from dlrm_lib.errors import InputError
-from dlrm_lib.optim import decay_start
 
 _NEAR = 30.0
 
@@ -80,8 +80,8 @@ def changed(config: Config, values: Mapping[str, Any], train: Split) -> Config:
     """The configuration with other values, and with what follows from them, except where ``values`` says it itself.
 
     With ``embedding_dim`` changes the bottom MLP's last layer. Where batches or epochs make the training longer or
-    shorter, warmup, start of the decay, decay and start of the lasso keep their shares of it. Where the warmup would
-    reach into the decay, the decay starts behind it and ends where it did.
+    shorter, warmup, start of the decay, decay and start of the lasso keep their shares of it, given as such or not.
+    Where the warmup would reach into the decay, the decay starts behind it and ends where it did.
 
     Args:
         config: The configuration as it stands.
@@ -96,23 +96,24 @@ def changed(config: Config, values: Mapping[str, Any], train: Split) -> Config:
         follow["bottom_mlp_sizes"] = (*config.model.bottom_mlp_sizes[:-1], values["embedding_dim"])
     old = config.training
     new = config.override(**{name: values[name] for name in ("batch_size", "epochs") if name in values}).training
-    rows = len(train)
-    longer = new.for_rows(rows).steps(rows) / max(1, old.for_rows(rows).steps(rows))
-
-    def share(steps: int) -> int:
-        return steps and max(1, round(steps * longer))
-
-    follow["lasso_start_step"] = share(old.lasso_start_step)
-    warmup = follow["warmup_steps"] = values.get("warmup_steps", share(old.warmup_steps))
-    start, decay = share(decay_start(old)), old.decay_steps
-    end = start + share(decay or 0)
-    if old.decay_start_step is None:
-        start = warmup
-    else:
-        start = follow["decay_start_step"] = max(start, warmup) if decay != 0 else start
-    follow["decay_steps"] = decay and max(1, end - start)  # 0 and none stay what they are
+    steps = new.steps(len(train))
+    longer = steps / max(1, old.steps(len(train)))
+    follow |= {name: _stretched(getattr(old, name), longer) for name in STEPS}
+    if "warmup_steps" in values:
+        before, warmup = follow["warmup_steps"], values["warmup_steps"]
+        start, decay = follow["decay_start_step"], follow["decay_steps"]
+        began = in_steps(before if start is None else start, steps)
+        begins = max(in_steps(warmup, steps), 0 if start is None else began)
+        if decay != 0 and begins != began:
+            follow["decay_start_step"] = None if start is None else begins
+            follow["decay_steps"] = decay and max(1, began + in_steps(decay, steps) - begins)  # none stays none
     kept = {f.name: getattr(getattr(config, section), f.name) for section, f in fields()}
     return Config.without_idle(config.preset, {**kept, **follow, **values})
+
+
+def _stretched(setting: float | None, longer: float) -> float | None:
+    """A number of steps in a training so many times as long; what is a share, none or left open stays what it is."""
+    return max(1, round(setting * longer)) if setting is not None and setting >= 1 else setting
 
 
 def value_of(config: Config, name: str) -> Any:
@@ -143,7 +144,8 @@ def _distribution(f: Field, own: Any, row: tuple[int | None, ...] | None) -> Bas
     if row:
         return IntDistribution(0, len(row) - 1)
     if not f.metadata["usual"]:
-        return CategoricalDistribution(f.metadata["choices"] or (False, True))
+        choices = f.metadata["choices"] or (False, True)
+        return CategoricalDistribution(choices if own in choices else (own, *choices))
     low, high = f.metadata["usual"]
     if own:
         # What is usual spans all optimizers. Rates that are fit for another than this one would only diverge.

@@ -91,7 +91,8 @@ class TrainingPanel:
         if run.progress:
             parts.append(f"loss {run.progress[-1].loss:.4f}")
         if (best := run.results.best) and best.auc is not None:
-            parts.append(f"best validation AUC {best.auc:.5f} (step {best.step:,})")
+            but = ", no better than the base rate" if best.is_no_better_than_the_base_rate else ""
+            parts.append(f"best validation AUC {best.auc:.5f} (step {best.step:,}){but}")
         if run.samples_per_second:
             parts.append(f"{run.samples_per_second:,.0f} rows/s")
         self._words.value = " · ".join(parts)

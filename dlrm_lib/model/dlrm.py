@@ -43,6 +43,7 @@ class DLRM(nn.Module):
 
     Raises:
         InputError: the data have no column at all.
+        ValueError: a setting is left open.
 
     Example:
         >>> from dlrm_lib.config import ModelConfig
@@ -54,6 +55,8 @@ class DLRM(nn.Module):
 
     def __init__(self, spec: FeatureSpec, config: ModelConfig) -> None:
         super().__init__()
+        if config.embed_numbers is None or config.linear is None:
+            raise ValueError("settings of the model are left open: ModelConfig.for_rows settles them")
         self.spec, self.linear = spec, config.linear
         has_bottom, dim = spec.numerical > 0, config.embedding_dim
         vectors = len(spec.cardinalities) + has_bottom + spec.numerical * config.embed_numbers

@@ -30,39 +30,60 @@ def mlp(inputs: int, sizes: tuple[int, ...], *, last_is_linear: bool) -> nn.Sequ
 
 
 class Standardise(nn.Module):
-    """Shifts and scales each number to mean 0 and deviation 1, by rows that were measured once.
+    """Shifts and scales each number to mean 0 and deviation 1, by rows that were measured once, within bounds.
 
     Until then it passes numbers on. Unlike batch normalisation it is the same function in training and in use, whatever
     else is in the batch.
 
+    What was never measured must not shout down what was. A column is steady if it has one value in all measured rows
+    but one in a thousand; nothing was learned from it, and to divide by its deviation would make any later change of it
+    thousands of times as large as all other inputs. It counts by one at most, and other numbers by at most ``reach``
+    deviations more than those measured, which are left as they are.
+
     Attributes:
         rows: Rows measured, int64 scalar.
         mean: Of each number, float32 [N].
-        variance: Of each number, float32 [N].
+        variance: Of each number, float32 [N]; 1 for a steady column.
+        low, high: Smaller and larger numbers are taken for these, float32 [N].
     """
 
-    epsilon = 1e-5  # added to the variance: a constant column becomes zero
+    epsilon = 1e-5  # added to the variance
+    least_deviation = 0.1  # encoded numbers are logarithms: a spread of ten per cent
+    steady = 0.999  # share of rows with one value
+    reach = 4.0
+    unbounded = 1e30  # beyond any number, while a sum of such is still finite
 
     rows: torch.Tensor
     mean: torch.Tensor
     variance: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
 
     def __init__(self, numbers: int) -> None:
         super().__init__()
         self.register_buffer("rows", torch.zeros((), dtype=torch.int64))
         self.register_buffer("mean", torch.zeros(numbers))
         self.register_buffer("variance", torch.full((numbers,), 1 - self.epsilon))
+        self.register_buffer("low", torch.full((numbers,), -self.unbounded))
+        self.register_buffer("high", torch.full((numbers,), self.unbounded))
 
     def measure(self, numbers: torch.Tensor) -> None:
-        """Learns mean and variance from float32 [rows, N], on any device."""
+        """Learns what it needs from float32 [rows, N], on any device."""
         variance, mean = torch.var_mean(numbers.double(), 0, correction=0)
+        # The value of most rows, where there is one, is their median.
+        is_steady = (numbers == numbers.median(0).values).double().mean(0) >= self.steady
+        variance = torch.where(is_steady, 1.0, variance.clamp_min(self.least_deviation**2))
+        lowest, highest = torch.aminmax(numbers, dim=0)
+        margin = self.reach * variance.sqrt()
         self.rows.fill_(len(numbers))
         self.mean.copy_(mean)
         self.variance.copy_(variance)
+        self.low.copy_(torch.where(is_steady, mean - 1, lowest - margin))
+        self.high.copy_(torch.where(is_steady, mean + 1, highest + margin))
 
     def forward(self, numbers: torch.Tensor) -> torch.Tensor:
         """float32 [B, N] → float32 [B, N]."""
-        return (numbers - self.mean) * (self.variance + self.epsilon).rsqrt()
+        return (numbers.clamp(self.low, self.high) - self.mean) * (self.variance + self.epsilon).rsqrt()
 
 
 class MissingFlags(nn.Module):

@@ -11,7 +11,7 @@ from dlrm_lib.optim.adam import Adam
 from dlrm_lib.optim.loss_scale import LossScale
 from dlrm_lib.optim.optimizer import Optimizer
 from dlrm_lib.optim.rows import RowUpdates, TorchRows
-from dlrm_lib.optim.schedule import decay_start, learning_rate
+from dlrm_lib.optim.schedule import course, decay_start, learning_rate, misfits
 from dlrm_lib.optim.sgd import Sgd
 
 # By the names of ``TrainingConfig.optimizer``.
@@ -32,6 +32,8 @@ __all__ = [
     "RowwiseAdagrad",
     "Sgd",
     "TorchRows",
+    "course",
     "decay_start",
     "learning_rate",
+    "misfits",
 ]

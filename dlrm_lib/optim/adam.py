@@ -55,7 +55,9 @@ class Adam(Optimizer):
     @classmethod
     def of(cls, model: DLRM, config: TrainingConfig, **how: Any) -> Optimizer:
         """As ``Optimizer.of``."""
-        lasso = Lasso(model, config.interaction_lasso, config.lasso_start_step) if config.interaction_lasso else None
+        lasso = (
+            Lasso(model, config.interaction_lasso, int(config.lasso_start_step)) if config.interaction_lasso else None
+        )
         return super().of(model, config, decay=config.embedding_decay, lasso=lasso, **how)
 
     def update_layers(self, lr: float, step: int) -> None:

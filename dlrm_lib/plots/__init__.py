@@ -120,6 +120,15 @@ def panels(
 
 
 @style()
+def absent(title: str, why: str) -> Figure:
+    """A picture without anything to draw: it says why, in a few words."""
+    figure, (ax,) = panels([title], size=(7.0, 1.2))
+    ax.axis("off")
+    ax.text(0, 0.5, why, color=_FAINT, va="center")
+    return figure
+
+
+@style()
 def label_bars(ax: Axes, texts: list[str], *, gap: float = 4) -> None:
     """Writes a text ``gap`` points behind the end of each horizontal bar, so that nobody has to read the axis."""
     bars = [patch for patch in ax.patches if isinstance(patch, Rectangle)]

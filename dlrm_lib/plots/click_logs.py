@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
-from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, ORANGE, SKY, axes, panels, style
+from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, ORANGE, SKY, absent, axes, panels, style
 
 _PERCENT = PercentFormatter(1, decimals=None)
 _COUNT = StrMethodFormatter("{x:,.0f}")
@@ -46,6 +46,8 @@ def standard_error(rate: pd.Series, rows: pd.Series) -> pd.Series:
 def heavy_tails(integers: pd.DataFrame, logarithms: pd.DataFrame) -> Figure:
     """Histograms of some integer columns as they are, above those of their logarithms; empty fields are left out."""
     names = list(integers)
+    if not names:
+        return absent("Long tails", "These rows have no integers.")
     titles = [f"{name} as it is" for name in names] + [f"log({name} + 2)" for name in names]
     figure, grid = panels(titles, columns=len(names), size=(3.3 * len(names), 5.0))
     for top, bottom, name in zip(grid, grid[len(names) :], names, strict=False):
@@ -101,11 +103,11 @@ def vocabulary_sizes(sample: pd.Series, full: Sequence[int], rows: int) -> Figur
         rows: Rows of the sample.
     """
     figure, ax = axes("From a handful of values to millions", "", "distinct values", size=(9.5, 3.4))
-    at = np.arange(len(sample))
-    ax.bar(at - 0.19, sample, width=0.38, color=BLUE, label=f"these {rows:,} rows")
-    ax.bar(at + 0.19, full, width=0.38, color=SKY, label="Criteo 1TB, 24 days, values seen 15 times or more")
+    ax.bar(np.arange(len(sample)) - 0.19, sample, width=0.38, color=BLUE, label=f"these {rows:,} rows")
+    label = "Criteo 1TB, 24 days, values seen 15 times or more"
+    ax.bar(np.arange(len(full)) + 0.19, full, width=0.38, color=SKY, label=label)
     ax.set_yscale("log")
-    _name_columns(ax, sample.index)
+    _name_columns(ax, [*sample.index, *[""] * (len(full) - len(sample))])
     ax.set_ylim(1, 30 * max(*sample, *full))
     ax.legend(ncols=2, loc="upper right")
     return figure
@@ -142,16 +144,19 @@ def new_values(share: pd.Series) -> Figure:
 
 
 @style()
-def single_columns(aucs: pd.Series, noise: float, together: float) -> Figure:
+def single_columns(aucs: pd.Series, noise: float, together: float | None) -> Figure:
     """The AUC of each column alone, in descending order, and of all of them added up.
 
     Args:
         aucs: By name of the column.
         noise: Standard deviation of the AUC of a column that tells nothing.
-        together: AUC of all columns' scores added up.
+        together: AUC of all columns' scores added up; None, where the rows hold one class only, leaves nothing to draw.
     """
+    title = "How much does one column tell alone?"
+    if together is None:
+        return absent(title, "Undefined: an AUC takes later rows with a click and without.")
     aucs = aucs.sort_values(ascending=False)
-    figure, ax = axes("How much does one column tell alone?", "", "AUC of the later rows", size=(9.5, 3.4))
+    figure, ax = axes(title, "", "AUC of the later rows", size=(9.5, 3.4))
     ax.axhspan(0.5 - 2 * noise, 0.5 + 2 * noise, color="#EFEFEF")
     ax.axhline(0.5, color=GREY, linewidth=1)
     ax.axhline(together, color=GREEN, linewidth=1.5, linestyle="--")
@@ -196,6 +201,8 @@ def joint_effect(observed: pd.DataFrame, predicted: pd.DataFrame, deviation: pd.
 
 
 def _name_columns(ax, names: Sequence[str]) -> None:
-    ax.set_xticks(range(len(names)), names, rotation=90, fontsize=8.5)
+    """Below each place the name of its column; of very many columns, some names."""
+    every = 1 + len(names) // 80
+    ax.set_xticks(range(0, len(names), every), names[::every], rotation=90, fontsize=8.5)
     ax.set_xlim(-0.7, len(names) - 0.3)
     ax.grid(axis="x", visible=False)

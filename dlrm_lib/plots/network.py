@@ -180,7 +180,8 @@ def parameter_bars(models: Mapping[str, Mapping[str, int]], *, largest: int = 6)
     for ax, counts in zip(grid, models.values(), strict=True):
         tables = sorted((name for name in counts if "MLP" not in name), key=counts.__getitem__, reverse=True)
         parts = {f"table {name}": counts[name] for name in tables[:largest]}
-        parts[f"{len(tables) - largest} smaller tables"] = sum(counts[name] for name in tables[largest:])
+        if smaller := tables[largest:]:
+            parts[f"{len(smaller)} smaller tables"] = sum(counts[name] for name in smaller)
         parts |= {name: count for name, count in counts.items() if "MLP" in name}
         unit, name = (1e6, "million") if max(parts.values()) > 1e6 else (1e3, "thousand")
         colors = [BLUE if "MLP" in part else AMBER for part in parts]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, axes, panels, style
+from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, absent, axes, panels, style
 
 if TYPE_CHECKING:
     from dlrm_lib.preprocess.stages import Stage
@@ -198,6 +198,8 @@ def numericals(names: Sequence[str], missing: np.ndarray, before: np.ndarray, af
         before: [rows, columns]: the integers.
         after: [rows, columns]: the encoded values.
     """
+    if not names:
+        return absent("Integers and their logarithms", "These rows have no integers.")
     figure, grid = panels(["Before: integers", "After: logarithms"], size=(9.5, 0.24 * len(names) + 1.4))
     at = np.arange(len(names))
     for ax, values in zip(grid, (before, after), strict=True):

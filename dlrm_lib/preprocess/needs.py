@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import RawColumns
+from dlrm_lib.memory import available_memory
 
 _GB = 10**9
 _SAMPLE = 1 << 20  # bytes
@@ -130,16 +131,6 @@ def fitting_tasks(memory: int | None, cores: int) -> int:
     """How many tasks at a time fit into so much memory (by default what is free): from 1 to ``cores``."""
     memory = available_memory() if memory is None else memory
     return cores if memory is None else max(1, min(cores, (memory - _JAVA_BYTES) // _TASK_BYTES))
-
-
-def available_memory() -> int | None:
-    """Bytes of memory that processes can still take, or None where the system does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            facts = dict(line.split(":") for line in file)
-        return int(facts["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        return None
 
 
 def _sample(path: Path) -> tuple[float, int]:

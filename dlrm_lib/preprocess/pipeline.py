@@ -18,11 +18,13 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import accumulate, groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pyspark import RDD
 
 from dlrm_lib.config import PreprocessConfig, as_dict, digest
+from dlrm_lib.config.data import FEW_ROWS
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import CRITEO, NUMERIC_RULES, SPLITS, FeatureSpec, RawColumns, split_rows
 from dlrm_lib.files import cannot_be_renamed, contents, put_back, sha256
@@ -37,8 +39,9 @@ from dlrm_lib.preprocess.needs import Needs, check_needs, estimate_needs, fittin
 from dlrm_lib.preprocess.reading import hash_or_read
 from dlrm_lib.preprocess.session import spark_session
 from dlrm_lib.preprocess.shuffle import bucket_bits
-from dlrm_lib.preprocess.source import Range, cut, empty_day, source_files, unread
+from dlrm_lib.preprocess.source import Range, cut, empty_day, source_files, training_lines, unread
 from dlrm_lib.preprocess.spill import Part
+from dlrm_lib.preprocess.tally import described
 from dlrm_lib.preprocess.tasks import Tasks
 from dlrm_lib.preprocess.unfinished import Unfinished, boot
 from dlrm_lib.preprocess.writing import DEALT, Layout, encode_part, reserve, sort_bucket
@@ -103,6 +106,8 @@ def preprocess(
     refuse_packed(files, columns)
     if config.frequency_limit is not None:
         config.limits(columns.categorical)
+    if config.numeric_rule is None:
+        config = config.for_training_lines(training_lines(files, config.holdout_fraction, FEW_ROWS))
     _check_output(output, source)
     output.parent.mkdir(parents=True, exist_ok=True)
     say = announce or (lambda sentence: None)
@@ -219,7 +224,7 @@ def _make(
     spec = FeatureSpec(
         numerical=job.columns.numerical,
         cardinalities=tuple(column.cardinality for column in ranked),
-        numeric_rules=(NUMERIC_RULES[job.config.numeric_rule],) * job.columns.numerical,
+        numeric_rules=(NUMERIC_RULES[job.config.rule],) * job.columns.numerical,
     )
     layout = Layout(
         rows=split,
@@ -228,7 +233,7 @@ def _make(
         parts=len(parts),
         bucket_bits=bucket_bits(split["train"]),
     )
-    clicks = _write(tasks, job, layout, parts)
+    clicks, columns = _write(tasks, job, layout, parts)
     spec.write(job.folder / "feature_spec.yaml")
     Manifest(
         config=as_dict(job.config),
@@ -241,6 +246,8 @@ def _make(
         quarantined=quarantined,
         cardinalities=list(spec.cardinalities),
         vocabulary=digest([column.digest for column in ranked]),
+        vocabularies=[column.digest for column in ranked],
+        columns=columns,
     ).write(job.folder)
     return _remarks(ranked, job.columns.numerical)
 
@@ -338,8 +345,10 @@ def _count(
     return sorted(ranked + tasks.run("ranking", partial(rank_column, job), large)), of_column
 
 
-def _write(tasks: Tasks, job: Job, layout: Layout, parts: list[Part]) -> dict[str, int]:
-    """Writes all rows; returns the clicks of each split."""
+def _write(
+    tasks: Tasks, job: Job, layout: Layout, parts: list[Part]
+) -> tuple[dict[str, int], dict[str, dict[str, dict[str, Any]]]]:
+    """Writes all rows; returns the clicks of each split, and what its columns hold."""
     reserve(job, layout)
     firsts = _starts(part.rows for part in parts)
     items = [(index, part, firsts[index]) for index, part in enumerate(parts)]
@@ -348,13 +357,14 @@ def _write(tasks: Tasks, job: Job, layout: Layout, parts: list[Part]) -> dict[st
     if job.config.order == "shuffled" and layout.rows["train"]:
         for part in parts:  # room for what comes
             (job.work / f"{part.name}.rows").unlink(missing_ok=True)
-        dealt = np.stack([counts for _, counts in encoded])
+        dealt = np.stack([counts for _, _, counts in encoded])
         np.save(job.work / DEALT, np.cumsum(np.pad(dealt, ((0, 0), (1, 0))), axis=1))
         sizes = dealt.sum(axis=0).tolist()
         buckets = [(bucket, first) for bucket, first in enumerate(_starts(sizes)) if sizes[bucket]]
         sort, rows = partial(sort_bucket, job, layout), layout.rows["train"]
         tasks.run("sorting", sort, buckets, lambda at, _: sizes[buckets[at][0]], rows)
-    return {split: sum(clicks[split] for clicks, _ in encoded) for split in SPLITS}
+    clicks = {split: sum(clicks[split] for clicks, _, _ in encoded) for split in SPLITS}
+    return clicks, described({split: [tallies[split] for _, tallies, _ in encoded] for split in SPLITS})
 
 
 def _starts(sizes: Iterable[int]) -> tuple[int, ...]:

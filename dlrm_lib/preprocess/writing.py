@@ -17,6 +17,7 @@ from dlrm_lib.preprocess.counting import Share, part_ids
 from dlrm_lib.preprocess.job import Job
 from dlrm_lib.preprocess.shuffle import deal
 from dlrm_lib.preprocess.spill import Part, read_blocks, written
+from dlrm_lib.preprocess.tally import Tally
 from dlrm_lib.splitmix64 import splitmix64
 
 DEALT = "dealt.npy"  # int64 [parts, buckets + 1]: where each bucket starts in each part's dealt rows
@@ -58,7 +59,9 @@ def reserve(job: Job, layout: Layout) -> None:
                 file.truncate(layout.rows[split] * layout.record[name].itemsize)
 
 
-def encode_part(job: Job, layout: Layout, index: int, part: Part, first: int) -> tuple[dict[str, int], np.ndarray]:
+def encode_part(
+    job: Job, layout: Layout, index: int, part: Part, first: int
+) -> tuple[dict[str, int], dict[str, Tally], np.ndarray]:
     """Replaces a part's codes by ids and writes its rows into their splits, or dealt into buckets.
 
     Args:
@@ -70,6 +73,7 @@ def encode_part(job: Job, layout: Layout, index: int, part: Part, first: int) ->
 
     Returns:
         Clicks by split.
+        What the columns of each split hold.
         int64 [buckets]: how many of its rows each bucket of training rows gets.
     """
     shuffled = min(part.rows, max(0, layout.rows["train"] - first)) if job.config.order == "shuffled" else 0
@@ -80,7 +84,7 @@ def encode_part(job: Job, layout: Layout, index: int, part: Part, first: int) ->
     records["number"][place[:shuffled]] = number
     ids = part_ids(job, index, part, layout.parts, layout.shares)
     ids = [of.astype(name) for of, name in zip(ids, layout.spec.category_dtypes, strict=True)]
-    clicks = dict.fromkeys(SPLITS, 0)
+    clicks, tallies = dict.fromkeys(SPLITS, 0), {split: Tally(layout.spec) for split in SPLITS}
     row = 0
     for block in read_blocks(job.work, part, job.columns):
         at = place[row : row + len(block.label)]
@@ -90,13 +94,14 @@ def encode_part(job: Job, layout: Layout, index: int, part: Part, first: int) ->
             _place(of, codes, at, records[f"cat_{column}"])
         for split, _, begin, end in _pieces(layout, first + row, first + row + len(block.label)):
             clicks[split] += int(block.label[begin:end].sum())
+            tallies[split].add(block.numerical[begin:end], [codes[begin:end] for codes in block.codes], ids)
         row += len(block.label)
     if shuffled:
         with written(job.work / f"{index}.dealt") as file:  # tofile would not notice a disk that gets full
             file.write(records[:shuffled].view(np.uint8).data)
     for split, to, begin, end in _pieces(layout, first + shuffled, first + part.rows):
         _write_at(job, split, to, end - begin, [records[shuffled:][begin:end]])
-    return clicks, dealt
+    return clicks, tallies, dealt
 
 
 def _pieces(layout: Layout, row: int, stop: int) -> Iterator[tuple[str, int, int, int]]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from dlrm_lib.config import PreprocessConfig, SyntheticConfig
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import SPLITS, split_rows
+from dlrm_lib.features import NUMERIC_RULES, SPLITS, NumericRule, split_rows
 from dlrm_lib.files import new_folder, write_text
 from dlrm_lib.locks import owned
 from dlrm_lib.places import destination
@@ -40,25 +40,28 @@ def generate(
     config: SyntheticConfig,
     *,
     frequency_limit: int | str | None = 15,
+    numeric_rule: str | None = "log_x_plus_2",
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Writes ``day_0`` … ``day_{days - 1}`` and ``ceiling.json`` to ``folder``, which is replaced.
 
-    The bytes depend on ``config`` alone, and those of ``ceiling.json`` on ``frequency_limit`` as well.
+    The bytes depend on ``config`` alone, and those of ``ceiling.json`` also on ``frequency_limit`` and
+    ``numeric_rule``.
 
     Args:
         folder: Where the data set goes; it appears whole or not at all.
         config: Rows, days, seed.
         frequency_limit: A token seen fewer times in the training days is hidden from those who see the encoded rows;
             as ``PreprocessConfig`` has it.
+        numeric_rule: Decides which integers look like missing ones to them; as ``PreprocessConfig`` has it.
         workers: Processes to use.
         progress: Called with (rows written, rows in all).
 
     Returns:
-        What ``ceiling.json`` says: ``version``, ``config``, ``data_seed``, ``frequency_limit``, per file under
-        ``files`` its ``name``, ``bytes`` and ``sha256``, and per split under ``splits`` its ``rows``, ``clicks``, and
-        for ``raw`` and ``encoded`` what ``ceiling.quality`` returns.
+        What ``ceiling.json`` says: ``version``, ``config``, ``data_seed``, ``frequency_limit``, ``numeric_rule``, per
+        file under ``files`` its ``name``, ``bytes`` and ``sha256``, and per split under ``splits`` its ``rows``,
+        ``clicks``, and for ``raw`` and ``encoded`` what ``ceiling.quality`` returns.
 
     Raises:
         InputError: fewer than two rows per day, too many days, a limit or number of workers below 1, or another run
@@ -69,7 +72,9 @@ def generate(
     counts = [np.zeros(column.identifiers(config.days), np.int32) for column in CATEGORICALS]
     chunks = list(_chunks(config))
     training_rows = sum(rows for day, _, rows in chunks if day < config.days - 1)
-    limits = PreprocessConfig(frequency_limit=frequency_limit).for_rows(training_rows).limits(len(CATEGORICALS))
+    encoding = PreprocessConfig(frequency_limit=frequency_limit, numeric_rule=numeric_rule)
+    encoding = encoding.for_training_lines(training_rows).for_rows(training_rows)
+    limits = encoding.limits(len(CATEGORICALS))
     labels, raw, files = [], [], []
     place = destination(folder)
     with owned(place, remedy="Wait until it is done, or choose another --output."), new_folder(place) as partial:
@@ -90,12 +95,13 @@ def generate(
                 files.append({"name": f"day_{day}", "bytes": file.tell(), "sha256": digest.hexdigest()})
 
         frequent = [count >= limit for count, limit in zip(counts, limits, strict=True)]
-        encoded = list(_each(_score, chunks, workers, (source, frequent)))
+        encoded = list(_each(_score, chunks, workers, (source, frequent, NUMERIC_RULES[encoding.rule])))
         result = {
             "version": version,
             "config": dataclasses.asdict(config),
             "data_seed": config.data_seed,
             "frequency_limit": frequency_limit,
+            "numeric_rule": numeric_rule,
             "files": files,
             "splits": _splits(config, *map(np.concatenate, (labels, raw, encoded))),
         }
@@ -153,16 +159,22 @@ def _check(config: SyntheticConfig, workers: int) -> None:
 class _Worker:
     """What a process keeps between chunks."""
 
-    def __init__(self, source: Source, frequent: Sequence[np.ndarray] = ()) -> None:
+    def __init__(
+        self,
+        source: Source,
+        frequent: Sequence[np.ndarray] = (),
+        rule: NumericRule = NUMERIC_RULES["log_x_plus_2"],
+    ) -> None:
         self.source = source
         self.frequent = frequent
+        self.rule = rule
         self.views: dict[int, EncodedView] = {}
 
     def view(self, day: int) -> EncodedView:
         """The encoded view of a day; the latest is kept."""
         if day not in self.views:
             seen = [visible(frequent, column, day) for column, frequent in enumerate(self.frequent)]
-            self.views = {day: EncodedView(self.source.on(day), self.source.signal.chances, seen)}
+            self.views = {day: EncodedView(self.source.on(day), self.source.signal.chances, seen, self.rule)}
         return self.views[day]
 
 

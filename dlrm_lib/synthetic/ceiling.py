@@ -2,11 +2,12 @@
 
 Who sees the raw row scores it with the click probability p itself. Who sees the encoded row scores it with
 E[p | encoded row]: some cells hide which of several outcomes was drawn, namely missing, rare and unseen values, which
-share id 0, and missing integers, which look like zeros. As columns are independent given the day, a hidden cell is
-distributed like its column on that day, restricted to the outcomes that look the same. The logit is then a sum of
-independent terms: its mean and variance are computed exactly, and the logistic function is averaged over a normal
-distribution with these two moments (a test compares this with plain resampling of the hidden cells). That integers are
-finally stored as the float16 of a logarithm is left out: effects are smooth, so this hides nothing worth counting.
+share id 0, and missing integers, which look like zeros where the numeric rule makes them alike. As columns are
+independent given the day, a hidden cell is distributed like its column on that day, restricted to the outcomes that
+look the same. The logit is then a sum of independent terms: its mean and variance are computed exactly, and the
+logistic function is averaged over a normal distribution with these two moments (a test compares this with plain
+resampling of the hidden cells). That integers are finally stored as the float16 of a logarithm is left out: effects
+are smooth, so this hides nothing worth counting.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from dlrm_lib import metrics
+from dlrm_lib.features import NUMERIC_RULES, NumericRule
 from dlrm_lib.synthetic.columns import CATEGORICALS, INTEGERS, MISSING
 from dlrm_lib.synthetic.signal import PAIRS, DayTables, probability
 
@@ -35,19 +37,28 @@ def visible(frequent: np.ndarray, column: int, day: int) -> np.ndarray:
 class EncodedView:
     """The click probability on one day for someone who sees the encoded row only."""
 
-    def __init__(self, tables: DayTables, chances: tuple[np.ndarray, ...], visible: list[np.ndarray]) -> None:
+    def __init__(
+        self,
+        tables: DayTables,
+        chances: tuple[np.ndarray, ...],
+        visible: list[np.ndarray],
+        rule: NumericRule = NUMERIC_RULES["log_x_plus_2"],
+    ) -> None:
         """
         Args:
             tables: Of the day.
             chances: Probability of each outcome, per column.
             visible: Which ranks have an id of their own on that day, per categorical column.
+            rule: How integers are encoded, which decides whether those that are missing look like others.
         """
         self._bias = tables.bias
         self._hidden, self._mean, self._covariance = [], [], []
         for column, (effect, chance) in enumerate(zip(tables.effects, chances, strict=True)):
             terms = np.concatenate([effect[np.newaxis], tables.vectors.get(column, np.empty((0, len(effect))))])
             if column < len(INTEGERS):
-                hidden = (tables.integers[column] == MISSING) | (tables.integers[column] == 0)
+                x = tables.integers[column]
+                number = np.log(np.maximum(x.astype(np.float64) + rule.shift, 1)).astype(np.float16)
+                hidden = (x == MISSING) | (number == np.float16(rule.missing_number))
             else:
                 hidden = ~visible[column - len(INTEGERS)]
             # The term of a column is its effect and, in a pair, its vector: E and cov over the hidden outcomes.

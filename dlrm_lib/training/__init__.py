@@ -6,26 +6,35 @@ from dlrm_lib.training.checkpoint import (
     load_checkpoint,
     load_state,
     reached,
+    restore_model,
     save_checkpoint,
     save_state,
     state_path,
 )
+from dlrm_lib.training.compatibility import identity
 from dlrm_lib.training.evaluation import Evaluation, evaluate, predict
 from dlrm_lib.training.interruption import stop_on_interrupt
-from dlrm_lib.training.loop import Progress, fit
+from dlrm_lib.training.loop import Progress, StateDue, fit
+from dlrm_lib.training.remarks import remarks
+from dlrm_lib.training.save_clock import SaveClock
 
 __all__ = [
     "Evaluation",
     "Progress",
     "Results",
+    "SaveClock",
+    "StateDue",
     "Training",
     "build",
     "evaluate",
     "fit",
+    "identity",
     "load_checkpoint",
     "load_state",
     "predict",
     "reached",
+    "remarks",
+    "restore_model",
     "save_checkpoint",
     "save_state",
     "state_path",

@@ -15,6 +15,7 @@ from dlrm_lib.config import Config, ResolvedTraining
 from dlrm_lib.dataset import Dataset, Split
 from dlrm_lib.errors import InputError
 from dlrm_lib.model import DLRM
+from dlrm_lib.training.needs import check_memory
 
 
 @dataclass(eq=False)
@@ -70,10 +71,13 @@ def build(config: Config, dataset: Dataset, *, backend: Backend | None = None, m
         model: To go on with, instead of a new one; it is moved to the device.
 
     Raises:
-        InputError: this machine or device cannot do what the configuration asks for, or there is nothing to train on.
+        InputError: this machine or device cannot do what the configuration asks for, or lacks the memory for it, or
+            there is nothing to train on.
     """
+    config = dataclasses.replace(config, model=config.model.for_rows(len(dataset.train)))
     settings = config.training
     backend = backend or pick(settings.device, settings.execution)
+    check_memory(config, dataset, backend, there=model is not None)
     if model is None:
         backend.seed(settings.seed)
         model = DLRM(dataset.spec, config.model)

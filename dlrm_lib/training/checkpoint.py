@@ -1,6 +1,6 @@
 """What a run leaves on the disk: a model to use, and beside it all that the run needs to go on.
 
-A *checkpoint* is a model with its configuration, the hashes of its data and what it reached: what ``test`` opens. A
+A *checkpoint* is a model with its configuration, the meaning of its inputs and what it reached: what ``test`` opens. A
 *training state* holds the optimizer, the random state and the position in the data as well: a run that is resumed from
 it ends in the same bits as one that was never interrupted.
 """
@@ -8,7 +8,7 @@ it ends in the same bits as one that was never interrupted.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,23 +16,24 @@ from typing import Any
 
 import torch
 
+from dlrm_lib.backends import pick
 from dlrm_lib.backends.backend import Backend
 from dlrm_lib.config import Config, TrainingConfig, as_dict
 from dlrm_lib.dataset import Dataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import NUMERIC_RULES, FeatureSpec, NumericRule
 from dlrm_lib.files import resolved
-from dlrm_lib.manifest import Manifest
 from dlrm_lib.model import DLRM
 from dlrm_lib.settings import as_text
 from dlrm_lib.training.build import Training, build
+from dlrm_lib.training.compatibility import data_facts, refuse_other_meaning, refuse_other_rows
 from dlrm_lib.training.evaluation import Evaluation
+from dlrm_lib.training.needs import check_memory, check_weights
 from dlrm_lib.training.tensor_file import TensorFile, open_tensors, write_tensors
 
-_FORMAT = 3
-# A model knows what its inputs mean; a position in the data also needs the same rows in the same order.
-_MEANING = ("config", "vocabulary")
-_ROWS = (*_MEANING, "source", "split")
+_FORMAT = 4
+_WITHOUT_BOUNDS = 3  # the format before: as this one, but without the bounds of a model's inputs
+_BOUNDS = ("standardise.low", "standardise.high")
 # What may change when a run goes on: how long it is, when it reports and is judged, and where it runs.
 _MAY_CHANGE = {
     "test_batch_size",
@@ -77,7 +78,7 @@ def state_path(path: Path) -> Path:
 
 
 def save_checkpoint(path: Path, training: Training, *, metrics: dict[str, Any]) -> None:
-    """Writes the model with its configuration, the hashes of the data it was trained on, and what it reached.
+    """Writes the model with its configuration, what is known of the data it was trained on, and what it reached.
 
     Raises:
         InputError: the disk is full, or does not let itself be written to; an older file stays as it was.
@@ -85,18 +86,31 @@ def save_checkpoint(path: Path, training: Training, *, metrics: dict[str, Any]) 
     write_tensors(path, training.model.state_dict(), {**_about("checkpoint", training), "metrics": metrics})
 
 
-def load_checkpoint(path: Path, manifest: Manifest, device: torch.device | str = "cpu") -> tuple[DLRM, Config]:
+def load_checkpoint(path: Path, dataset: Dataset, device: torch.device | str = "cpu") -> tuple[DLRM, Config]:
     """Opens a checkpoint for a data set, on any device.
 
     Raises:
-        InputError: no such file, not a checkpoint, damaged, or one that was trained on ids of another meaning.
+        InputError: no such file, not a checkpoint, damaged, or one that was trained on ids or numbers of another
+            meaning; it names the column or setting that differs.
     """
     with _opened(path, "checkpoint") as file:
-        _same_data(path, file.about["hashes"], manifest.hashes, _MEANING)
+        refuse_other_meaning(path, file.about, dataset)
         config = _config(path, file.about)
+        check_weights(dataset.spec, config.model)
         model = _model(file.about, config).to(device)
-        file.read(model.state_dict())
+        file.read(_saved(model, file))
     return model, config
+
+
+def restore_model(path: Path, training: Training) -> None:
+    """Reads the weights of a checkpoint into the model of a training, so that tables are not in memory twice.
+
+    Raises:
+        InputError: as ``load_checkpoint``, or the checkpoint is one of another model; this one's weights are then lost.
+    """
+    with _opened(path, "checkpoint") as file:
+        refuse_other_meaning(path, file.about, training.dataset)
+        file.read(_saved(training.model, file))
 
 
 def save_state(path: Path, training: Training, results: Results) -> None:
@@ -108,7 +122,6 @@ def save_state(path: Path, training: Training, results: Results) -> None:
     step = training.step
     about = {
         **_about("training state", training),
-        "training_rows": len(training.dataset.train),
         "done": step.done,
         **{name: value and dataclasses.asdict(value) for name, value in vars(results).items()},
     }
@@ -126,7 +139,8 @@ def load_state(
     """Goes back to where a run was when it wrote ``path``: what ``fit`` and ``save_state`` take to go on from there.
 
     Sets torch's random state too. ``config`` may differ from the run's own in its length, in when it reports, and in
-    where it runs; the promise of the same bits holds on the same device.
+    where it runs; the promise of the same bits holds on the same device. With another length, what is a share of all
+    steps or follows from them comes to other steps.
 
     Raises:
         InputError: as ``load_checkpoint`` and ``build``, or a setting or data set that would lead elsewhere; it names
@@ -134,14 +148,17 @@ def load_state(
     """
     with _opened(path, "training state") as file:
         about = file.about
-        _same_data(path, about["hashes"], dataset.manifest.hashes, _ROWS)
-        _same_rows(path, about, dataset)
+        refuse_other_meaning(path, about, dataset)
+        refuse_other_rows(path, about, dataset)
         then = _config(path, about)
+        config = dataclasses.replace(config, model=config.model.for_rows(len(dataset.train)))
         _refuse_change(path, then.model, config.model)
+        backend = backend or pick(config.training.device, config.training.execution)
+        check_memory(config, dataset, backend)
         training = build(config, dataset, backend=backend, model=_model(about, config))
         _same_training(path, then.training, config.training, training)
         optimizer, random = training.step.state_dict(), torch.get_rng_state()
-        file.read(training.model.state_dict(), "model.")
+        file.read(_saved(training.model, file), "model.")
         file.read(optimizer, "step.")
         file.read({"torch": random}, "random.")
     training.step.load_state_dict(optimizer)
@@ -164,17 +181,14 @@ def _quality(evaluation: Evaluation) -> float:
 
 
 def _about(kind: str, training: Training) -> dict[str, Any]:
-    config, spec, manifest = training.config, training.model.spec, training.dataset.manifest
+    config = training.config
     return {
         "format": _FORMAT,
         "kind": kind,
         "preset": config.preset,
         "model": as_dict(config.model),
         "training": as_dict(config.training),
-        "numerical": spec.numerical,
-        "cardinalities": manifest.cardinalities,
-        "numeric_rules": [dataclasses.asdict(rule) for rule in spec.numeric_rules],
-        "hashes": manifest.hashes,
+        **data_facts(training.dataset),
     }
 
 
@@ -184,44 +198,44 @@ def _opened(path: Path, kind: str) -> Iterator[TensorFile]:
         found = file.about.get("kind")
         if found != kind:
             raise InputError(f"{path} is no {kind}.", found=found, remedy=f"Name a file that was written as a {kind}.")
-        if file.about["format"] != _FORMAT:
+        if file.about["format"] not in (_WITHOUT_BOUNDS, _FORMAT):
             raise InputError(
                 f"{path} was written by another version of this program.",
                 found=f"format {file.about['format']} instead of {_FORMAT}",
                 remedy="Use that version, or train again.",
             )
+        _complete(file.about)
         yield file
 
 
-def _same_data(path: Path, then: Mapping[str, str], now: Mapping[str, str], names: tuple[str, ...]) -> None:
-    for name in names:
-        if then[name] != now[name]:
-            raise InputError(
-                f"{path} was trained on a data set with another {name}.",
-                found=f"{then[name]} in the checkpoint, {now[name]} in the data set",
-                remedy="Use the data set it was trained on, or train again.",
-            )
+def _complete(about: dict[str, Any]) -> None:
+    """Adds what earlier versions wrote in other words."""
+    if "numeric_rules" not in about:  # but what stands for a missing number, the same in all columns
+        (rule,) = (rule for rule in NUMERIC_RULES.values() if rule.missing_number == about["missing_number"])
+        about["numeric_rules"] = [dataclasses.asdict(rule)] * about["numerical"]
+    about.setdefault("indices_per_lookup", about["model"]["num_indices_per_lookup"])
 
 
-def _same_rows(path: Path, about: dict[str, Any], dataset: Dataset) -> None:
-    if len(dataset.train) != about["training_rows"]:
-        raise InputError(
-            f"{path} was written by a run with another number of training rows.",
-            found=f"{about['training_rows']:,} then, {len(dataset.train):,} now",
-            remedy="Resume with --dataset_subset as it was.",
-        )
+def _saved(model: DLRM, file: TensorFile) -> dict[str, torch.Tensor]:
+    """The tensors of a model that a file has. Where it has no bounds the model keeps those of a new one: none."""
+    tensors = model.state_dict()
+    if file.about["format"] == _WITHOUT_BOUNDS:
+        tensors = {name: tensor for name, tensor in tensors.items() if name not in _BOUNDS}
+    return tensors
 
 
 def _same_training(path: Path, then: TrainingConfig, asked: TrainingConfig, training: Training) -> None:
-    """Compares what the two say once nothing is open any more; how the run may be longer does not count."""
-    now = training.settings
-    then = then.resolved(
-        len(training.train),
-        device=now.device,
-        precision=now.precision if then.precision == "auto" else then.precision,
-        execution=now.execution,
+    """Compares what the two would say of a run as long as the one then, once nothing is open any more."""
+    now, rows = training.settings, len(training.train)
+    where = {"device": now.device, "execution": now.execution}
+    precision = now.precision if then.precision == "auto" else then.precision
+    as_long = dataclasses.replace(asked, epochs=then.epochs, max_steps=then.max_steps)
+    _refuse_change(
+        path,
+        then.resolved(rows, precision=precision, **where),
+        as_long.resolved(rows, precision=now.precision, **where),
+        asked,
     )
-    _refuse_change(path, then, now, asked)
 
 
 def _refuse_change(path: Path, then: Any, now: Any, asked: Any = None) -> None:
@@ -231,10 +245,10 @@ def _refuse_change(path: Path, then: Any, now: Any, asked: Any = None) -> None:
         if f.name in _MAY_CHANGE or before == after:
             continue
         remedy = f"Resume with --{f.name} as it was, or start a new run with --load_checkpoint_path."
-        if asked and getattr(asked, f.name) in (None, "auto"):
+        if asked and getattr(asked, f.name) != after:
             remedy = (
-                f"It is left open and follows from other settings, --epochs perhaps, which are not those of the run: "
-                f"resume with --{f.name} {as_text(before)}, or with these as they were."
+                f"{as_text(getattr(asked, f.name))} of --{f.name} comes to another value than the run has: resume "
+                f"with --{f.name} {as_text(before)}, or with the settings it follows from as they were."
             )
         raise InputError(
             f"--{f.name} has changed since {path} was written, which would not be the same run.",
@@ -245,7 +259,9 @@ def _refuse_change(path: Path, then: Any, now: Any, asked: Any = None) -> None:
 
 def _config(path: Path, about: dict[str, Any]) -> Config:
     try:
-        return Config.without_idle(about["preset"], {**about["model"], **about["training"]})
+        # What an earlier version did not know was off, whatever the preset leaves open today.
+        model = {"embed_numbers": False, "linear": False, **about["model"]}
+        return Config.without_idle(about["preset"], {**model, **about["training"]})
     except InputError as error:
         raise InputError(
             f"{path} was trained with a configuration that this version does not know.",
@@ -255,14 +271,9 @@ def _config(path: Path, about: dict[str, Any]) -> Config:
 
 
 def _model(about: dict[str, Any], config: Config) -> DLRM:
-    if "numeric_rules" in about:
-        rules = tuple(map(NumericRule.of, about["numeric_rules"]))
-    else:  # an earlier version wrote what stands for a missing number, the same in all columns
-        (rule,) = (rule for rule in NUMERIC_RULES.values() if rule.missing_number == about["missing_number"])
-        rules = (rule,) * about["numerical"]
     spec = FeatureSpec(
         numerical=about["numerical"],
         cardinalities=tuple(about["cardinalities"]),
-        numeric_rules=rules,
+        numeric_rules=tuple(map(NumericRule.of, about["numeric_rules"])),
     )
     return DLRM(spec, config.model)

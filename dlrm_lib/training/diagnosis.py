@@ -1,4 +1,4 @@
-"""What a person needs when training has gone wrong: where numbers broke, how large the gradients are, what helps.
+"""What a person needs when training has gone wrong: strange inputs, where numbers broke, gradients, what helps.
 
 It costs a forward and a backward pass in fp32, and is asked for only when a loss has shown that something is wrong.
 """
@@ -12,10 +12,13 @@ from torch import nn
 from torch.nn import functional
 
 from dlrm_lib.backends.step import Prepared
+from dlrm_lib.dataset import Split
 from dlrm_lib.model import DLRM
 from dlrm_lib.model.embedding import EmbeddingTables
+from dlrm_lib.training.strange_numbers import strange_numbers
 
 _HIGH = 10.0  # nats: no sound model loses so much
+_JUDGED_ROWS = 2**17  # of an evaluated split that are looked at: enough for whatever has spoilt its mean loss
 
 
 def diagnose(
@@ -28,6 +31,7 @@ def diagnose(
     precision: str,
     loss_scale: float,
     skipped: int,
+    judged: Split | None = None,
 ) -> str:
     """Looks for the cause on the last batch, with the weights as its update left them.
 
@@ -40,9 +44,10 @@ def diagnose(
         precision: fp32, bf16 or fp16.
         loss_scale: As in ``Progress``.
         skipped: As in ``Progress``.
+        judged: The split whose evaluation has shown it, if one has; its first rows are looked at too.
 
     Returns:
-        Five or six lines for a person.
+        Five to seven lines for a person.
     """
     rows = model.tables.gather(row_ids).detach().requires_grad_()
     bad_layer = _first_bad_layer(model, batch.numerical, rows)
@@ -52,18 +57,25 @@ def diagnose(
     spoilt = [f"{_some(bad_weights)} ({len(bad_weights)} of {len(with_weights)} layers)"] if bad_weights else []
     if bad_rows := _bad_embedding_rows(model.tables):
         spoilt.append(bad_rows)
-    if not batch.numerical.isfinite().all():
+    finite = bool(batch.numerical.isfinite().all())
+    strange = strange_numbers(model, batch.numerical, "the last batch") if finite else None
+    if judged and not strange:
+        strange = strange_numbers(model, judged.read(0, _JUDGED_ROWS).numerical, f"the {judged.name} split")
+    if not finite:
         remedy = "Train on finite numbers: encode the raw rows again."
     elif precision == "fp16" and loss < _HIGH:
         remedy = "Numbers left the range of fp16: lower --loss_scale, or use --precision bf16 or fp32."
     else:
         remedy = "Lower --lr, or lengthen --warmup_steps."
+    if strange:
+        remedy = f"Look at this column first, from the raw rows on. If all is well with it: {remedy}"
     if bad_weights == with_weights:
         remedy += " All layers are spoilt by now: --print_freq 1 stops where it begins."
     return "\n".join(
         [
             what,
             f"  found: learning rate {lr:g}, {precision}, loss scale {loss_scale:g}, {skipped:,} steps skipped",
+            *([f"  inputs: {strange}"] if strange else []),
             f"  first bad layer: {bad_layer or f'none; in fp32 the loss of the last batch is {loss:g}'}",
             *([f"  weights that are not finite: {'; '.join(spoilt)}"] if spoilt else []),
             f"  gradient norms on the last batch: {norms}",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from dlrm_lib.backends.step import Prepared, Step
+from dlrm_lib.dataset import Split
 from dlrm_lib.errors import TrainingDiverged
 from dlrm_lib.model import DLRM
 from dlrm_lib.training.diagnosis import diagnose
@@ -57,23 +58,24 @@ class DivergenceMonitor:
                 f"A weight is no longer finite after step {self.step.done:,}, though the loss still was."
             )
 
-    def check_log_loss(self, log_loss: float) -> None:
+    def check_log_loss(self, log_loss: float, split: Split) -> None:
         """Looks at an evaluation."""
         if log_loss > self._limit():
-            raise self._diverged(f"The log loss on the validation split is {log_loss:g} after step {self.step.done:,}.")
+            what = f"The log loss on the {split.name} split is {log_loss:g} after step {self.step.done:,}."
+            raise self._diverged(what, split)
 
     @contextlib.contextmanager
-    def evaluating(self) -> Iterator[None]:
+    def evaluating(self, split: Split) -> Iterator[None]:
         """Adds the diagnosis where an evaluation finds that a score is not a number."""
         try:
             yield
         except TrainingDiverged as error:
-            raise self._diverged(str(error).splitlines()[0]) from None
+            raise self._diverged(str(error).splitlines()[0], split) from None
 
     def _limit(self) -> float:
         return self.RUNAWAY * max(math.log(2), 0.0 if self._first_loss is None else self._first_loss.item())
 
-    def _diverged(self, what: str) -> TrainingDiverged:
+    def _diverged(self, what: str, judged: Split | None = None) -> TrainingDiverged:
         return TrainingDiverged(
             diagnose(
                 self.model,
@@ -84,5 +86,6 @@ class DivergenceMonitor:
                 precision=self.step.precision,
                 loss_scale=self.step.loss_scale.value if self.step.loss_scale else 1.0,
                 skipped=self.step.skipped,
+                judged=judged,
             )
         )

@@ -36,6 +36,7 @@ class Evaluation:
         normalised_entropy: ``log_loss / base_log_loss``; None when the split has only one class.
         calibration: Clicks predicted (the sum of probabilities) for each click that happened; None without clicks.
         rows: Rows evaluated.
+        clicks: Those with label 1; None in what an earlier version has written.
     """
 
     step: int
@@ -47,6 +48,12 @@ class Evaluation:
     normalised_entropy: float | None
     calibration: float | None
     rows: int
+    clicks: int | None = None
+
+    @property
+    def is_no_better_than_the_base_rate(self) -> bool:
+        """Whether predicting the click rate for every row would do as well."""
+        return self.normalised_entropy is not None and self.normalised_entropy >= 1
 
     def reaches(self, auc: float | None) -> bool:
         """Whether its AUC is at least this; never for None, which asks for nothing."""
@@ -143,6 +150,7 @@ def evaluate(
         normalised_entropy=normalised_entropy(loss, rate),
         calibration=totals.probability / totals.clicks if totals.clicks else None,
         rows=totals.rows,
+        clicks=totals.clicks,
     )
 
 

@@ -7,7 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import torch
 
@@ -57,12 +57,43 @@ class Progress:
     loss_scale: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class StateDue:
+    """The last event of a step behind which a training state was due: all that is to be told of the step is told.
+
+    The loss and all weights are finite, and a run that is resumed from a state that is written now has the events and
+    the bits of this one.
+
+    Attributes:
+        step: Steps done.
+    """
+
+    step: int
+
+
+@overload
+def fit(
+    training: Training, *, stop: Callable[[], bool] = ..., abandon: Callable[[], bool] = ...
+) -> Iterator[Progress | Evaluation]: ...
+
+
+@overload
+def fit(
+    training: Training,
+    *,
+    stop: Callable[[], bool] = ...,
+    abandon: Callable[[], bool] = ...,
+    state_due: Callable[[], bool],
+) -> Iterator[Progress | Evaluation | StateDue]: ...
+
+
 def fit(
     training: Training,
     *,
     stop: Callable[[], bool] = lambda: False,
     abandon: Callable[[], bool] = lambda: False,
-) -> Iterator[Progress | Evaluation]:
+    state_due: Callable[[], bool] = lambda: False,
+) -> Iterator[Progress | Evaluation | StateDue]:
     """Trains the model in place, having measured its numbers if it standardises them and nobody has.
 
     Yields ``Progress`` every ``print_freq`` steps, and ``Evaluation`` on the validation split every ``test_freq`` steps
@@ -76,6 +107,8 @@ def fit(
             there is one at this step anyway.
         abandon: Asked after each step and after each batch of an evaluation. True ends the training there without an
             evaluation, or amid it: for people, who do not wait for what they no longer want.
+        state_due: Asked after each step whether a training state is due. True: ``Progress`` comes there, and behind all
+            other events of the step ``StateDue``.
 
     Raises:
         InputError: bad values in the data.
@@ -106,17 +139,17 @@ def fit(
             loss, done = step(batch, lr), step.done
             since.add(loss, len(batch.label))
             watch.see(loss, batch, lr)
-            abandoned, stopped = abandon(), stop()
+            abandoned, stopped, due = abandon(), stop(), state_due()
             # NVIDIA's rule for ``test_after`` takes the step's index from 0: the end of that epoch is not yet past it.
             test = done == steps or (done % test_freq == 0 and (done - 1) / per_epoch >= config.test_after)
             test = test and not abandoned
             report = done % config.print_freq == 0 or done == config.benchmark_warmup_steps
-            if not (test or report or stopped or abandoned):
+            if not (test or report or stopped or abandoned or due):
                 continue
             training.backend.synchronize()
             seconds, mean_loss = time.perf_counter() - since.began, since.loss.item() / since.steps
             watch.check_steps(mean_loss, since.steps)
-            if test or stopped:
+            if test or stopped or due:
                 watch.check_weights()
             if done > config.benchmark_warmup_steps:
                 measured_rows, measured_seconds = measured_rows + since.rows, measured_seconds + seconds
@@ -134,7 +167,7 @@ def fit(
                 loss_scale=step.loss_scale.value if step.loss_scale else 1.0,
             )
             if test and len(training.dataset.validation):
-                with watch.evaluating():
+                with watch.evaluating(training.dataset.validation):
                     evaluation = evaluate(
                         training.inference,
                         training.dataset.validation,
@@ -144,10 +177,12 @@ def fit(
                     )
                 if evaluation is None:
                     return
-                watch.check_log_loss(evaluation.log_loss)
+                watch.check_log_loss(evaluation.log_loss, training.dataset.validation)
                 yield evaluation
                 if evaluation.reaches(config.auc_threshold):
                     return
+            if due and not abandoned:
+                yield StateDue(step=done)
             if stopped or abandoned:
                 return
             since.restart()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import warnings
-from pathlib import Path
 
 import torch
 
@@ -17,6 +16,7 @@ from dlrm_lib.backends.step import TrainingStep
 from dlrm_lib.compiler import CannotCompile
 from dlrm_lib.config import ResolvedTraining
 from dlrm_lib.errors import InputError
+from dlrm_lib.memory import available_memory
 from dlrm_lib.model import DLRM, Parts
 from dlrm_lib.model.interactions.dot import DotInteraction
 from dlrm_lib.optim import OPTIMIZERS
@@ -49,12 +49,7 @@ class Cpu(Backend):
         """Nothing to wait for: calls return when their work is done."""
 
     def free_memory(self) -> int | None:
-        """Linux's estimate, without swapping; elsewhere None."""
-        try:
-            lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        except OSError:
-            return None
-        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+        return available_memory()
 
     def resolved_precision(self, name: str) -> str:
         if name == "bf16" and not bf16_units():

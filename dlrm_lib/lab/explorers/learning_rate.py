@@ -23,6 +23,8 @@ def learning_rate(config: TrainingConfig, steps: int, *, headless: bool = False)
     The sliders start with a third of the steps as warmup, and a third as decay; ``headless`` shows this and a variant.
     """
 
+    config = config.for_steps(steps)
+
     def rates(training: TrainingConfig) -> list[float]:
         return [schedule.learning_rate(step, training) for step in range(steps)]
 
