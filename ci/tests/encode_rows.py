@@ -23,7 +23,7 @@ from pyspark.rdd import PipelinedRDD
 from pyspark.sql import SparkSession
 
 from dlrm_lib.config import PreprocessConfig
-from dlrm_lib.features import RawColumns
+from dlrm_lib.features import CRITEO, RawColumns
 from dlrm_lib.preprocess import preprocess, source_files
 
 
@@ -85,5 +85,6 @@ if __name__ == "__main__":
     if "code" in asked:
         files, scratch = source_files(Path(asked["source"])), Path(asked["scratch"])
         names = {"spark": spark, "files": files, "settings": PreprocessConfig(**asked["config"]), "scratch": scratch}
+        names["raw_columns"] = CRITEO
         exec(asked["code"], names)
     print(spark.version, spark.conf.get("spark.sql.ansi.enabled"))

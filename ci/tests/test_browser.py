@@ -42,7 +42,8 @@ def ended(process: psutil.Process) -> bool:
 def test_the_first_chapter_opens_and_runs(lab):
     notebook = lab.open("00_start_here.ipynb")
     notebook.run_to("code-13")
-    assert "torch " in notebook.cell("code-06").locator(".jp-OutputArea").inner_text()
+    doctor = notebook.cell("code-06").locator(".jp-OutputArea")
+    notebook.until(lambda: "torch " in doctor.text_content())  # out of sight by now, perhaps
     assert notebook.kernel("len(dataset.train)") > 10_000
     for theme, width in (("light", 1280), ("dark", 1920)):
         notebook.look(theme, width)

@@ -124,7 +124,7 @@ def test_a_run_that_was_killed_in_every_phase_gives_the_same_bytes(
             kill_when(arguments, lambda marks=marks: any(tmp_path.glob(f"encoded.partial-*/{marks}")), group=group)
             with pytest.raises(InputError):
                 EncodedDataset(output)
-            (partial,) = tmp_path.iterdir()
+            (partial,) = tmp_path.glob("encoded.partial-*")
             if moment != "finished":
                 with pytest.raises(InputError):
                     EncodedDataset(partial / "data")
