@@ -85,7 +85,7 @@ def _refusal(where: str, job: Job, path: Path, text: bytes, reason: str, remedy:
     """An error that names a rejected line, and what its whole file is where that is known."""
     found = _shown(text)
     if finding := explain(path, job.columns, job.files):
-        found += f" ({finding.facts})"
+        found = f"{found} ({finding.facts})" if found else finding.facts
         remedy = finding.remedy or f"Give {layout(job.columns)}; other columns are named with --feature_spec."
     return InputError(f"{where}{fault(text, reason, job.columns)}.", found=found, remedy=remedy)
 
