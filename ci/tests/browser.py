@@ -43,7 +43,6 @@ PICTURES = CHECKOUT / "ci" / "output" / "browser"
 # Errors that JupyterLab itself writes to the console and that harm nothing, with the reason.
 HARMLESS = {
     "Could not restore the debugger state": "it asks a new kernel about its debugger, and the kernel is restarted",
-    "widget model not found": "it gave up just as the widget came; Notebook.reopen loads the page again",
 }
 
 
@@ -149,7 +148,8 @@ class Lab:
             self.complaints.append(f"A request was to leave this machine: {url}")
 
     def _listen(self, name: str, message: ConsoleMessage) -> None:
-        if message.type == "error" and not any(known in message.text for known in HARMLESS):
+        given_up = "widget model not found" in message.text and any(notebook.reopening for notebook in self._open)
+        if message.type == "error" and not given_up and not any(known in message.text for known in HARMLESS):
             self.complaints.append(f"{name}: {message.text} ({message.location.get('url', '')})")
 
 

@@ -22,11 +22,12 @@ class Notebook:
 
     Attributes:
         page: Playwright's: ``notebook.page.get_by_role("button", name="Stop").click()``.
+        reopening: Whether ``reopen`` is at work, which makes good what the page may complain of meanwhile.
     """
 
     def __init__(self, page: Page, address: str, ids: list[str], pictures: Path) -> None:
         """``ids`` are those of its cells, in order; screenshots go to ``pictures``."""
-        self.page = page
+        self.page, self.reopening = page, False
         self._address = address
         self._ids = ids
         self._pictures = pictures
@@ -45,11 +46,15 @@ class Notebook:
         look. What a person does then, load the page once more, is done here as well.
         """
         given_up = self.page.get_by_text("Error displaying widget: model not found")
-        for _ in range(3):
-            self.load()
-            shows.or_(given_up).first.wait_for(timeout=60_000)
-            if shows.count():
-                return
+        self.reopening = True
+        try:
+            for _ in range(3):
+                self.load()
+                shows.or_(given_up).first.wait_for(timeout=60_000)
+                if shows.count():
+                    return
+        finally:
+            self.reopening = False
         raise TimeoutError(f"JupyterLab gave up three times on {shows}")
 
     def run_all(self, *, seconds: float = 120) -> None:

@@ -103,7 +103,8 @@ class PackedDataset(Dataset):
         self.train, self.validation, self.test = splits.values()
         sample = np.ascontiguousarray(self.train.fields[:_SAMPLE, 1 + numerical :])
         self.manifest = Manifest(
-            config={"layout": "records", "numerical": numerical},  # as checkpoints have it that compare its hash
+            # Called records, as training states of earlier versions have its hash.
+            config={"layout": "records", "numerical": numerical},
             source=[{"name": p.name, "bytes": p.stat().st_size, "sha256": None} for p in paths.values() if p.exists()],
             rows={name: len(split) for name, split in splits.items()},
             clicks={},

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dlrm_lib.preprocess.formats import MISSING
 
+if TYPE_CHECKING:
+    from dlrm_lib.preprocess.counting import Ranked
+
+_NAMED = 3  # columns in a remark
 _TELLING = 10  # fewer distinct values may be whole numbers by chance, as some of eight hexadecimal digits are
 _LOOKED_AT = 1000  # of a column's values, the most frequent first
 
@@ -21,3 +28,24 @@ def only_whole_numbers(kept: pa.Table) -> bool:
     """Whether a column's kept values are whole numbers, and enough of them to tell."""
     values = kept["value"].slice(0, _LOOKED_AT)
     return len(values) >= _TELLING and pc.all(pc.match_substring_regex(values, "^-?[0-9]+$")).as_py()
+
+
+def remarks(ranked: Sequence[Ranked], numerical: int) -> list[str]:
+    """Sentences about categorical columns, in the order of the columns, behind so many numerical ones."""
+    columns: dict[str, list[str]] = {}
+    for of in ranked:
+        for word, count in of.words_for_missing:
+            columns.setdefault(word, []).append(f"cat_{of.column}: {count:,} times")
+    said = [
+        f"{word} is a token ({', '.join(where[:_NAMED])}{f', and in {len(where) - _NAMED} more columns' * more}): "
+        "it counts as a category of its own, for only an empty field is missing"
+        for word, where in columns.items()
+        for more in [len(where) > _NAMED]
+    ]
+    # One column too few counted as numerical makes the last number the first token.
+    if numerical and len(ranked) > 1 and [of.column for of in ranked if of.only_whole_numbers] == [0]:
+        said.append(
+            f"cat_0 (field {numerical + 2}) holds whole numbers only, as no other column of tokens does: "
+            f"if it is a quantity, count {numerical + 1} numerical columns in the --feature_spec"
+        )
+    return said

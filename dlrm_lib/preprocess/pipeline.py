@@ -30,7 +30,7 @@ from dlrm_lib.features import CRITEO, NUMERIC_RULES, SPLITS, FeatureSpec, RawCol
 from dlrm_lib.files import cannot_be_renamed, contents, put_back, sha256
 from dlrm_lib.manifest import MANIFEST, Manifest
 from dlrm_lib.places import destination, local
-from dlrm_lib.preprocess import quarantine
+from dlrm_lib.preprocess import oddities, quarantine
 from dlrm_lib.preprocess.cluster import check_workers
 from dlrm_lib.preprocess.counting import Ranked, Share, bins, count_part, merge_bin, rank_column
 from dlrm_lib.preprocess.diagnosis import refuse_packed
@@ -49,7 +49,6 @@ from dlrm_lib.records import usable_cores
 
 _LEAST_RANGE, _MOST_RANGE, _RANGES = 4 << 20, 128 << 20, 32  # bytes, bytes, number
 _LEAST_BINS = 8
-_NAMED = 3  # columns in a remark
 
 
 def preprocess(
@@ -249,28 +248,7 @@ def _make(
         vocabularies=[column.digest for column in ranked],
         columns=columns,
     ).write(job.folder)
-    return _remarks(ranked, job.columns.numerical)
-
-
-def _remarks(ranked: list[Ranked], numerical: int) -> list[str]:
-    """Sentences about categorical columns, in the order of the columns, behind so many numerical ones."""
-    columns: dict[str, list[str]] = {}
-    for of in ranked:
-        for word, count in of.words_for_missing:
-            columns.setdefault(word, []).append(f"cat_{of.column}: {count:,} times")
-    said = [
-        f"{word} is a token ({', '.join(where[:_NAMED])}{f', and in {len(where) - _NAMED} more columns' * more}): "
-        "it counts as a category of its own, for only an empty field is missing"
-        for word, where in columns.items()
-        for more in [len(where) > _NAMED]
-    ]
-    # One column too few counted as numerical makes the last number the first token.
-    if numerical and len(ranked) > 1 and [of.column for of in ranked if of.only_whole_numbers] == [0]:
-        said.append(
-            f"cat_0 (field {numerical + 2}) holds whole numbers only, as no other column of tokens does: "
-            f"if it is a quantity, count {numerical + 1} numerical columns in the --feature_spec"
-        )
-    return said
+    return oddities.remarks(ranked, job.columns.numerical)
 
 
 def _check_output(output: Path, source: Path) -> None:
