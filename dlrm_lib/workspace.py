@@ -145,7 +145,7 @@ class Workspace:
             manifest = Manifest.read(folder)
             rows = manifest.rows
             counted = rows["train"] if self.config.preprocess.vocabulary_days == "training" else sum(rows.values())
-            config = as_dict(self.config.preprocess.for_training_lines(rows["train"]).for_rows(counted))
+            config = as_dict(self.config.preprocess.for_rows(counted))
             if manifest.config == config and manifest.source == self._contents(source_files(raw)):
                 found = EncodedDataset(folder)
                 if found.spec.numerical == self.columns.numerical:  # then the same lines have as many tokens

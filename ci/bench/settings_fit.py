@@ -58,8 +58,8 @@ def raw_rows(folder: Path, rows: int, seed: int, held_out: int) -> Path:
 
 def encoded(raw: Path, preset: str, rows: int) -> EncodedDataset:
     """What a preset makes of raw rows, with validation rows for as many as there would be of so many rows."""
-    config, lines = Config.from_preset(preset).preprocess, rows // DAYS * (DAYS - 1)
-    settled = config.for_training_lines(lines).for_rows(lines)
+    config = Config.from_preset(preset).preprocess
+    settled = config.for_rows(rows // DAYS * (DAYS - 1))
     folder = raw.with_name(f"{raw.name}-{digest(as_dict(settled))}")  # two presets may encode alike
     if not folder.exists():
         preprocess(raw, folder, config)

@@ -335,12 +335,6 @@ def test_the_frequency_limit_grows_with_the_root_of_the_rows(rows, limit):
     assert PreprocessConfig(frequency_limit="7,3:1").for_rows(rows).frequency_limit == "7,3:1"
 
 
-@pytest.mark.parametrize(("lines", "rule"), [(0, "log_x_plus_3"), (499_999, "log_x_plus_3"), (500_000, "log_x_plus_2")])
-def test_few_rows_are_told_what_is_missing(lines, rule):
-    assert Config.from_preset("laptop").preprocess.for_training_lines(lines).numeric_rule == rule
-    assert PreprocessConfig().for_training_lines(lines).numeric_rule == "log_x_plus_2"
-
-
 NEEDING = {f.name: f.metadata["needs"] for _, f in fields() if f.metadata["needs"]}
 # A value of each that is not its default, and what it needs beside it.
 WORKING = {

@@ -25,13 +25,12 @@ from py4j.protocol import Py4JJavaError, Py4JNetworkError
 from test_files import in_a_namespace_with_mounts
 
 from dlrm_lib import features
-from dlrm_lib.config import PreprocessConfig, as_dict, data
+from dlrm_lib.config import PreprocessConfig, as_dict
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import CRITEO, RawColumns
 from dlrm_lib.manifest import Manifest
 from dlrm_lib.preprocess import needs, pipeline, preprocess, session, shuffle, source_files, tasks
-from dlrm_lib.preprocess.source import training_lines
 from dlrm_lib.preprocess.unfinished import WorkIsKept
 from dlrm_lib.preprocess.watched import run_job
 from dlrm_lib.splitmix64 import splitmix64
@@ -168,22 +167,6 @@ def test_a_frequency_limit_left_open_follows_from_the_counted_rows(
         check(days, tmp_path / counted, dataclasses.replace(left_open, frequency_limit=rows))
         assert files_of(tmp_path / "open") == files_of(tmp_path / counted)
         shutil.rmtree(tmp_path / "open")
-
-
-def test_a_numeric_rule_left_open_follows_from_the_lines_to_train_on(
-    days: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files = source_files(days)
-    lines = DAY_0.count(b"\n") + DAY_1.count(b"\n")
-    left_open = dataclasses.replace(LENIENT, numeric_rule=None)
-    for few, rule in ((lines, "log_x_plus_2"), (lines + 1, "log_x_plus_3")):
-        for module in (data, pipeline):
-            monkeypatch.setattr(module, "FEW_ROWS", few)
-        assert preprocess(days, tmp_path / rule, left_open, columns=SMALL).config["numeric_rule"] == rule
-        check(days, tmp_path / f"{rule}-given", dataclasses.replace(left_open, numeric_rule=rule))
-        assert files_of(tmp_path / rule) == files_of(tmp_path / f"{rule}-given")
-    assert training_lines(files[:1], 0.25, 10**9) == int(0.75 * DAY_0.count(b"\n"))
-    assert training_lines(files, 0.25, 3) == 3
 
 
 def test_bytes_do_not_depend_on_cores_partitions_parts_or_buckets(

@@ -39,7 +39,7 @@ def flat(config: dict[str, Any]) -> dict[str, Any]:
 def check_settings(record: dict[str, Any]) -> None:
     """A setting that the record is too old to know must be at its default, which leaves everything as it was."""
     laptop = Config.from_preset("laptop").for_rows(ROWS)
-    encoded = laptop.preprocess.for_training_lines(ROWS).for_rows(ROWS)
+    encoded = laptop.preprocess.for_rows(ROWS)
     laptop = dataclasses.replace(laptop, preprocess=encoded).override(decay_start_step=decay_start(laptop.training))
     today, then = flat(as_dict(laptop)), flat(record["config"])
     defaults = flat(as_dict(Config()))

@@ -37,10 +37,9 @@ class PreprocessConfig(Section):
     vocabulary_days: str = option(
         "training", "days whose rows are counted for the vocabulary", choices=("training", "all")
     )
-    numeric_rule: str | None = option(
+    numeric_rule: str = option(
         "log_x_plus_2",
-        "log_x_plus_2: log(max(x + 2, 1)) with missing = 0; log_x_plus_3: log(x + 3), missing and x <= -3 become 0.0; "
-        f"none: the second, which tells missing from zero, for fewer than {FEW_ROWS:,} training lines",
+        "log_x_plus_2: log(max(x + 2, 1)) with missing = 0; log_x_plus_3: log(x + 3), missing and x <= -3 become 0.0",
         choices=tuple(NUMERIC_RULES),
     )
     order: str = option("shuffled", "order of the training rows", choices=("shuffled", "input"))
@@ -63,26 +62,6 @@ class PreprocessConfig(Section):
         if self.frequency_limit is not None:
             return self
         return dataclasses.replace(self, frequency_limit=min(15, max(2, round(math.sqrt(rows) / 64))))
-
-    def for_training_lines(self, lines: int) -> PreprocessConfig:
-        """These settings for raw rows of which so many are to be trained on, malformed ones included.
-
-        They are not known to be malformed before they are read, and then their numbers are encoded already.
-        """
-        if self.numeric_rule is not None:
-            return self
-        return dataclasses.replace(self, numeric_rule="log_x_plus_3" if lines < FEW_ROWS else "log_x_plus_2")
-
-    @property
-    def rule(self) -> str:
-        """``numeric_rule``, settled.
-
-        Raises:
-            ValueError: it is left open; ``for_training_lines`` settles it.
-        """
-        if self.numeric_rule is None:
-            raise ValueError("numeric_rule is left open")
-        return self.numeric_rule
 
     def limits(self, columns: int) -> tuple[int, ...]:
         """The frequency limit of each of so many categorical columns.

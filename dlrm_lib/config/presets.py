@@ -9,6 +9,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {
         "rows": 60_000,
         "days": 4,
+        "numeric_rule": "log_x_plus_3",
         "standardise": True,
         "batch_size": None,
         "batch_factor": 1.6,  # batches of 1,024 of its own 45,000 training rows
@@ -35,7 +36,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # to a frequency limit of 15, batches of 2,048 rows and a warmup of 432 steps. Few rows get what criteo_kaggle has.
     "laptop": {
         "frequency_limit": None,
-        "numeric_rule": None,
+        "numeric_rule": "log_x_plus_3",
         "standardise": True,
         "flag_missing": True,
         "embed_numbers": None,

@@ -24,7 +24,6 @@ import numpy as np
 from pyspark import RDD
 
 from dlrm_lib.config import PreprocessConfig, as_dict, digest
-from dlrm_lib.config.data import FEW_ROWS
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import CRITEO, NUMERIC_RULES, SPLITS, FeatureSpec, RawColumns, split_rows
 from dlrm_lib.files import cannot_be_renamed, contents, put_back, sha256
@@ -39,7 +38,7 @@ from dlrm_lib.preprocess.needs import Needs, check_needs, estimate_needs, fittin
 from dlrm_lib.preprocess.reading import hash_or_read
 from dlrm_lib.preprocess.session import spark_session
 from dlrm_lib.preprocess.shuffle import bucket_bits
-from dlrm_lib.preprocess.source import Range, cut, empty_day, source_files, training_lines, unread
+from dlrm_lib.preprocess.source import Range, cut, empty_day, source_files, unread
 from dlrm_lib.preprocess.spill import Part
 from dlrm_lib.preprocess.tally import described
 from dlrm_lib.preprocess.tasks import Tasks
@@ -105,8 +104,6 @@ def preprocess(
     refuse_packed(files, columns)
     if config.frequency_limit is not None:
         config.limits(columns.categorical)
-    if config.numeric_rule is None:
-        config = config.for_training_lines(training_lines(files, config.holdout_fraction, FEW_ROWS))
     _check_output(output, source)
     output.parent.mkdir(parents=True, exist_ok=True)
     say = announce or (lambda sentence: None)
@@ -223,7 +220,7 @@ def _make(
     spec = FeatureSpec(
         numerical=job.columns.numerical,
         cardinalities=tuple(column.cardinality for column in ranked),
-        numeric_rules=(NUMERIC_RULES[job.config.rule],) * job.columns.numerical,
+        numeric_rules=(NUMERIC_RULES[job.config.numeric_rule],) * job.columns.numerical,
     )
     layout = Layout(
         rows=split,

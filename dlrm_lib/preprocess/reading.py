@@ -62,7 +62,7 @@ def _read_part(
             codes = [dictionary.codes(rows.tokens(j), count=True) for j, dictionary in enumerate(dictionaries)]
             small = [dictionary.size < 1 << 16 for dictionary in dictionaries]
             codes = [of.astype(np.uint16) if fits else of for of, fits in zip(codes, small, strict=True)]
-            numerical = encode_integers(rows.integer, rows.missing, job.config.rule)
+            numerical = encode_integers(rows.integer, rows.missing, job.config.numeric_rule)
             write_block(spill, Block(rows.label, numerical, codes))
             blocks.append(len(rows.label))
             line += rows.lines

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import itertools
 import os
@@ -250,22 +249,6 @@ def _chunks(file: BufferedIOBase, piece: Range) -> Iterator[tuple[np.ndarray, in
                 f"{piece.path} is not text: a line has more than {_LONGEST_LINE:,} bytes.",
                 remedy="Give files of raw rows, or unpack what they are packed in.",
             )
-
-
-def training_lines(files: list[Path], holdout_fraction: float, most: int) -> int:
-    """Lines to train on: those of all files but the last, or but for ``holdout_fraction`` those of a single one.
-
-    So many at ``most`` are counted, and no more is read. Damaged gzip data counts up to where it is damaged.
-    """
-    share = 1.0 if len(files) > 1 else 1 - holdout_fraction
-    lines = 0
-    for piece in cut(files[:-1] or files, sys.maxsize):
-        with contextlib.suppress(InputError):  # the task that reads it says so
-            for text, size in chunks(piece):
-                lines += int(np.count_nonzero(text[:size] == ord("\n")))
-                if lines * share >= most:
-                    return most
-    return int(lines * share)
 
 
 def lines_before(piece: Range) -> int:

@@ -40,7 +40,7 @@ def generate(
     config: SyntheticConfig,
     *,
     frequency_limit: int | str | None = 15,
-    numeric_rule: str | None = "log_x_plus_2",
+    numeric_rule: str = "log_x_plus_2",
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -73,8 +73,7 @@ def generate(
     chunks = list(_chunks(config))
     training_rows = sum(rows for day, _, rows in chunks if day < config.days - 1)
     encoding = PreprocessConfig(frequency_limit=frequency_limit, numeric_rule=numeric_rule)
-    encoding = encoding.for_training_lines(training_rows).for_rows(training_rows)
-    limits = encoding.limits(len(CATEGORICALS))
+    limits = encoding.for_rows(training_rows).limits(len(CATEGORICALS))
     labels, raw, files = [], [], []
     place = destination(folder)
     with owned(place, remedy="Wait until it is done, or choose another --output."), new_folder(place) as partial:
@@ -95,7 +94,7 @@ def generate(
                 files.append({"name": f"day_{day}", "bytes": file.tell(), "sha256": digest.hexdigest()})
 
         frequent = [count >= limit for count, limit in zip(counts, limits, strict=True)]
-        encoded = list(_each(_score, chunks, workers, (source, frequent, NUMERIC_RULES[encoding.rule])))
+        encoded = list(_each(_score, chunks, workers, (source, frequent, NUMERIC_RULES[numeric_rule])))
         result = {
             "version": version,
             "config": dataclasses.asdict(config),
