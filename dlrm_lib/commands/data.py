@@ -72,8 +72,8 @@ def generate(arguments: argparse.Namespace) -> None:
 
 def preprocess(arguments: argparse.Namespace) -> None:
     """Encodes raw rows with Spark."""
+    from dlrm_lib.columns import CRITEO, RawColumns
     from dlrm_lib.drift import drift_remarks
-    from dlrm_lib.features import CRITEO, RawColumns
     from dlrm_lib.preprocess import preprocess
 
     refuse_several_processes()

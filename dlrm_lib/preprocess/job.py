@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.config import PreprocessConfig
-from dlrm_lib.features import RawColumns
 
 
 @dataclass(frozen=True, kw_only=True)
