@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -66,18 +66,31 @@ def _one_class(clicked: np.ndarray) -> bool:
 
 def _features(split: ColumnSplit, scale: tuple[np.ndarray, np.ndarray], modes: np.ndarray) -> csr_array:
     """float32 [rows, 2 N + sum of cardinalities]: standardised numbers, flags of their modes, a one for each id."""
-    rows, numerical, columns = len(split), split.spec.numerical, len(split.categorical)
+    slots = list(_slots(split))
+    rows, numerical = len(split), split.spec.numerical
     numbers = split.numerical.astype(np.float64)
     starts = 2 * numerical + np.concatenate([[0], np.cumsum(split.spec.cardinalities)])
-    index = np.empty((rows, 2 * numerical + columns), np.int32)
-    index[:, : 2 * numerical] = np.arange(2 * numerical)
-    for j, column in enumerate(split.categorical):
-        index[:, 2 * numerical + j] = column + starts[j]
+    index = np.empty((rows, 2 * numerical + len(slots)), np.int32)
     value = np.ones(index.shape, np.float32)
+    index[:, : 2 * numerical] = np.arange(2 * numerical)
+    for slot, (j, ids) in enumerate(slots, 2 * numerical):
+        there = ids < split.spec.cardinalities[j]
+        index[:, slot] = np.where(there, ids, 0) + starts[j]
+        value[:, slot] = there
     value[:, :numerical] = (numbers - scale[0]) / scale[1]
     value[:, numerical : 2 * numerical] = numbers == modes
     pointer = np.arange(rows + 1, dtype=np.int64) * index.shape[1]
     return csr_array((value.ravel(), index.ravel(), pointer), shape=(rows, int(starts[-1])))
+
+
+def _slots(split: ColumnSplit) -> Iterator[tuple[int, np.ndarray]]:
+    """Each categorical column's number and its ids [rows]; those of a column of bags place by place.
+
+    What fills up a bag is the first id that the column does not have.
+    """
+    for j, column in enumerate(split.categorical):
+        for ids in column.T if column.ndim == 2 else [column]:
+            yield j, ids
 
 
 def gradient_boosting(
@@ -106,9 +119,11 @@ def gradient_boosting(
     if _one_class(clicked) or not len(dataset.test):
         return np.full(len(dataset.test), float(clicked.any()))
     fold = rng.permutation(len(clicked)) % _FOLDS
-    columns = [[split.numerical[some]] for split, some in _parts(dataset, rows)]
-    for j, cardinality in enumerate(train.spec.cardinalities):
-        of_train, *of_others = [split.categorical[j][some] for split, some in _parts(dataset, rows)]
+    parts = _parts(dataset, rows)
+    columns = [[split.numerical[some]] for split, some in parts]
+    for slots in zip(*(_slots(split) for split, _ in parts), strict=True):
+        of_train, *of_others = [ids[some] for (_, ids), (_, some) in zip(slots, parts, strict=True)]
+        cardinality = train.spec.cardinalities[slots[0][0]] + 1  # and what fills up a bag
         rates, rate_of_id = click_rates(of_train, cardinality, clicked, fold)
         columns[0] += [of_train[:, None], rates[:, None]]
         for part, ids in zip(columns[1:], of_others, strict=True):

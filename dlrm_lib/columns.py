@@ -43,13 +43,34 @@ class NumericalColumn:
 
 @dataclass(frozen=True, kw_only=True)
 class CategoricalColumn:
-    """A column of tokens.
+    """A column of tokens: one in each row, or a bag of several.
 
     Attributes:
         name: What it is called.
+        most: The most tokens of a row that are kept, L; above 1 the column holds bags.
+        separator: What stands between the tokens of a bag in text: one character. Parquet has lists instead.
+
+    Raises:
+        InputError: such a column cannot be.
     """
 
     name: str
+    most: int = 1
+    separator: str = "|"
+
+    def __post_init__(self) -> None:
+        if type(self.most) is not int or self.most < 1:
+            raise InputError(
+                f"Column {self.name!r}: `most` is the number of tokens that a row may have, from 1 on.",
+                found=repr(self.most),
+                remedy="1 means one token in each row, 5 a bag of up to five.",
+            )
+        if not isinstance(self.separator, str) or len(self.separator.encode()) != 1 or self.separator in "\t\n\r\0":
+            raise InputError(
+                f"Column {self.name!r}: `separator` is one ASCII character, and no tab or end of a line.",
+                found=repr(self.separator),
+                remedy='"|" is the one that is meant where none is given.',
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +128,11 @@ class RawColumns:
     def categorical_names(self) -> tuple[str, ...]:
         """The names of the categorical columns."""
         return tuple(column.name for column in self.tokens)
+
+    @property
+    def bags(self) -> tuple[int, ...]:
+        """The most tokens that a row has in each categorical column, L."""
+        return tuple(column.most for column in self.tokens)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -133,6 +133,9 @@ class FeatureSpec:
             features[name] = {"dtype": "float16", "numeric_rule": asdict(rule)}
         for name, cardinality, dtype in zip(categorical, self.cardinalities, self.category_dtypes, strict=True):
             features[name] = {"cardinality": cardinality, "dtype": dtype}
+        for name, column in zip(categorical, self.columns.tokens, strict=True):
+            if column.most > 1:  # its file is [rows, most], which NVIDIA's loader cannot read
+                features[name] |= {"most": column.most, "separator": column.separator}
         chunks = [("numerical.bin", numerical), ("label.bin", [label])]
         chunks += [(file, [name]) for name, file in zip(categorical, files, strict=True)]
         sources = {

@@ -36,7 +36,9 @@ class Manifest:
         columns: What the rows of each split are like, by column (``num_0``, ``cat_0``, …) and split, as shares of its
             rows and as encoded numbers: ``missing`` (or 0, where the numeric rule gives both one number), ``unknown``
             (a token without an id of its own: too rare, or never seen in the rows that were counted), ``mean``,
-            ``deviation`` and whether it is ``constant``. Empty where nobody counted, as in earlier versions.
+            ``deviation`` and whether it is ``constant``. Empty where nobody counted, as in earlier versions. A column
+            of bags is ``missing`` in rows without a token, and ``unknown`` in rows with such a token among others.
+        cut: For each column of bags, the rows that had more tokens than are kept.
     """
 
     config: dict[str, Any]
@@ -48,6 +50,7 @@ class Manifest:
     vocabulary: str
     vocabularies: list[str] = dataclasses.field(default_factory=list)
     columns: dict[str, dict[str, dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    cut: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def hashes(self) -> dict[str, str]:

@@ -67,6 +67,13 @@ def read_line(line: bytes, numerical: int, categorical: int) -> Row | str:
     return Row(int(fields[0]), integers, fields[1 + numerical :])
 
 
+def bag(field: str, column) -> list[str]:
+    """The tokens of a field that are kept; one that is empty where there are none."""
+    if column.most == 1:
+        return [field]
+    return [token for token in field.split(column.separator) if token][: column.most] or [""]
+
+
 def lines_of(path: Path) -> list[bytes]:
     """The lines of a file, without newlines; nothing after the last newline is no line, nor a mark before the first."""
     text = gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes()
@@ -122,7 +129,7 @@ def encode(days: list[Path], config, columns) -> Expected:
     vocabularies = []
     for column in range(columns.categorical):
         counted = rows if config.vocabulary_days == "all" else train
-        counts = Counter(row.tokens[column] for row in counted if row.tokens[column])
+        counts = Counter(token for row in counted for token in bag(row.tokens[column], columns.tokens[column]) if token)
         kept = [(value, count) for value, count in counts.items() if count >= limits[column]]
         kept.sort(key=lambda pair: (-pair[1], pair[0].encode()))
         vocabularies.append([(value, count, i) for i, (value, count) in enumerate(kept, start=1)])
@@ -137,7 +144,11 @@ def encode(days: list[Path], config, columns) -> Expected:
         for column, of in enumerate(ids):
             cardinality = len(of) + 1
             kind = "b" if cardinality < 127 else "h" if cardinality < 32767 else "i"
-            values = [of.get(row.tokens[column], 0) for row in members]
+            bags = [bag(row.tokens[column], columns.tokens[column]) for row in members]
+            most = columns.tokens[column].most
+            values = [of.get(token, 0) for tokens in bags for token in tokens]
+            if most > 1:
+                values = [i for tokens in bags for i in ([of.get(t, 0) for t in tokens] + [cardinality] * most)[:most]]
             files[f"{name}/cat_{column}.bin"] = struct.pack(f"<{len(values)}{kind}", *values)
     manifest = {
         "source": [
@@ -151,6 +162,11 @@ def encode(days: list[Path], config, columns) -> Expected:
         "rows": {name: len(members) for name, members in splits.items()},
         "clicks": {name: sum(row.label for row in members) for name, members in splits.items()},
         "quarantined": {reason: reasons[reason] for reason in _REASONS if reasons[reason]},
+        "cut": {
+            column.name: sum(len([t for t in row.tokens[j].split(column.separator) if t]) > column.most for row in rows)
+            for j, column in enumerate(columns.tokens)
+            if column.most > 1
+        },
         "cardinalities": [len(vocabulary) + 1 for vocabulary in vocabularies],
         "vocabularies": [
             hashlib.sha256("".join(f"{value}\n" for value, _, _ in vocabulary).encode()).hexdigest()
@@ -164,11 +180,11 @@ def encode(days: list[Path], config, columns) -> Expected:
             missing = struct.unpack("<e", float16(None, config.numeric_rule))[0]
             facts = {"missing": numbers.count(missing) / len(members), "constant": len(set(numbers)) == 1}
             facts |= {"mean": statistics.fmean(numbers), "deviation": statistics.pstdev(numbers)}
-            described.setdefault(f"num_{column}", {})[name] = facts
+            described.setdefault(columns.numerical_names[column], {})[name] = facts
         for column, of in enumerate(ids if members else ()):
-            tokens = [row.tokens[column] for row in members]
-            unknown = [token for token in tokens if token and token not in of]
-            facts = {"missing": tokens.count("") / len(members), "unknown": len(unknown) / len(members)}
-            facts["constant"] = len({of.get(token, 0) for token in tokens}) == 1
-            described.setdefault(f"cat_{column}", {})[name] = facts
+            bags = [bag(row.tokens[column], columns.tokens[column]) for row in members]
+            unknown = [tokens for tokens in bags if any(token and token not in of for token in tokens)]
+            facts = {"missing": bags.count([""]) / len(members), "unknown": len(unknown) / len(members)}
+            facts["constant"] = len({of.get(token, 0) for tokens in bags for token in tokens}) == 1
+            described.setdefault(columns.categorical_names[column], {})[name] = facts
     return Expected(files, vocabularies, manifest, described)

@@ -25,7 +25,7 @@ class ColumnSplit(FileSplit):
     Attributes:
         label: bool [rows].
         numerical: float16 [rows, N].
-        categorical: M arrays of int8, int16 or int32 [rows].
+        categorical: M arrays of int8, int16 or int32 [rows]; of a column of bags [rows, L].
     """
 
     _remedy = "Encode the raw rows again, or use the feature_spec.yaml that belongs to these files."
@@ -48,7 +48,10 @@ class ColumnSplit(FileSplit):
             spec,
             _map(folder / "label.bin", "bool", (rows,)),
             _map(folder / "numerical.bin", "float16", (rows, spec.numerical)),
-            [_map(folder / f"cat_{j}.bin", dtype, (rows,)) for j, dtype in enumerate(spec.category_dtypes)],
+            [
+                _map(folder / f"cat_{j}.bin", dtype, (rows,) if most == 1 else (rows, most))
+                for j, (dtype, most) in enumerate(zip(spec.category_dtypes, spec.columns.bags, strict=True))
+            ],
         )
 
     def first(self, rows: int) -> ColumnSplit:
@@ -66,10 +69,10 @@ class ColumnSplit(FileSplit):
         label[:] = _taken(self.label.view(np.uint8), rows)
         numerical[:] = _taken(self.numerical, rows)
         # Column by column, then turned: writing each column with a stride takes more than twice as long.
-        columns = np.empty(categorical.T.shape, np.int32)
-        for ids, column in zip(columns, self.categorical, strict=True):
-            ids[:] = _taken(column, rows)
-        categorical[:] = columns.T
+        slots = np.empty(categorical.T.shape, np.int32)
+        for j, column in enumerate(self.categorical):
+            slots[self._column == j] = _taken(column, rows).T
+        categorical[:] = slots.T
 
     @functools.cached_property
     def _take(self) -> Take | None:

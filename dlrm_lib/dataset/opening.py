@@ -70,7 +70,7 @@ def refuse_bags(config: Config) -> None:
     """Raises InputError where a configuration wants more ids per feature than a data set has."""
     if config.model.num_indices_per_lookup > 1:
         raise InputError(
-            "--num_indices_per_lookup needs --synthetic_dataset: a data set has one id per feature and row.",
+            "--num_indices_per_lookup needs --synthetic_dataset: a data set says itself how many ids a row may have.",
             found=config.model.num_indices_per_lookup,
             remedy="Leave it out, or add --synthetic_dataset.",
             fields=("num_indices_per_lookup", "synthetic_dataset"),

@@ -18,7 +18,7 @@ class Take:
     Args:
         label: uint8 [rows].
         numerical: float16 [rows, N].
-        categorical: M arrays of int8, int16 or int32 [rows]; all contiguous.
+        categorical: M arrays of int8, int16 or int32, [rows] or, with up to L ids in a row, [rows, L]; all contiguous.
 
     Raises:
         CannotCompile: no compiler is here, or it does not manage: float16 takes gcc 12 or clang 15.
@@ -26,19 +26,27 @@ class Take:
 
     def __init__(self, label: np.ndarray, numerical: np.ndarray, categorical: list[np.ndarray]) -> None:
         self._take = _compiled()
-        self._rows, columns = len(label), len(categorical)
+        # One slot for each id of a row: where the first row's is, its bytes, and how far the next row's lies behind it.
+        slots = [
+            (ids.ctypes.data + place * ids.itemsize, ids.itemsize, bag * ids.itemsize)
+            for ids in categorical
+            for bag in [ids.shape[1] if ids.ndim == 2 else 1]
+            for place in range(bag)
+        ]
+        self._rows, count = len(label), len(slots)
         self._arrays = label, numerical, categorical  # what the addresses point to stays
         self._from = (
-            (ctypes.c_void_p * columns)(*[ids.ctypes.data for ids in categorical]),
-            (ctypes.c_int64 * columns)(*[ids.itemsize for ids in categorical]),
-            columns,
+            (ctypes.c_void_p * count)(*[address for address, _, _ in slots]),
+            (ctypes.c_int64 * count)(*[size for _, size, _ in slots]),
+            (ctypes.c_int64 * count)(*[step for _, _, step in slots]),
+            count,
             numerical.ctypes.data,
             numerical.shape[1],
             label.ctypes.data,
         )
 
     def __call__(self, rows: np.ndarray, numerical: np.ndarray, categorical: np.ndarray, label: np.ndarray) -> None:
-        """Copies ``rows``, int64 [B], into contiguous float32 [B, N], int32 [B, M] and float32 [B].
+        """Copies ``rows``, int64 [B], into contiguous float32 [B, N], int32 [B, slots] and float32 [B].
 
         Raises:
             IndexError: a row that does not exist.
@@ -55,5 +63,5 @@ def _compiled() -> Callable[..., None]:
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     function = library(Path(__file__).with_suffix(".c")).take
     function.restype = None
-    function.argtypes = [pointer, pointer, number, pointer, number, pointer, pointer, number, *[pointer] * 3]
+    function.argtypes = [*[pointer] * 3, number, pointer, number, pointer, pointer, number, *[pointer] * 3]
     return function

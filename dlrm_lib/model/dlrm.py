@@ -65,7 +65,7 @@ class DLRM(nn.Module):
         self.tables = EmbeddingTables(
             spec.cardinalities,
             dim,
-            indices_per_lookup=config.num_indices_per_lookup,
+            indices_per_lookup=max(config.num_indices_per_lookup, *spec.columns.bags, 1),
             hash_indices=config.hash_indices,
             max_table_size=config.max_table_size,
             init=config.embedding_init,

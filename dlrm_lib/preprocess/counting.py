@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dlrm_lib.preprocess.bags import filled
 from dlrm_lib.preprocess.job import Job
 from dlrm_lib.preprocess.oddities import only_whole_numbers, words_for_missing
 from dlrm_lib.preprocess.spill import Part, read_blocks, read_dictionaries, read_piece, write_pieces, written
@@ -101,7 +102,8 @@ def _recount(job: Job, part: Part, counted: int) -> list[np.ndarray]:
     counts = [np.zeros(size + 1, np.int64) for size in part.sizes]
     for block in read_blocks(job.work, part, job.columns):
         for column, codes in enumerate(block.codes):
-            counts[column] += np.bincount(codes[: max(counted, 0)], minlength=part.sizes[column] + 1)
+            some = codes[: max(counted, 0)]
+            counts[column] += np.bincount(some[~filled(some)], minlength=part.sizes[column] + 1)
         counted -= len(block.label)
     return [of[1:] for of in counts]
 

@@ -80,7 +80,7 @@ def estimate_needs(files: list[Path], columns: RawColumns, cores: int) -> Needs:
 
 def disk_needs(rows: int, columns: RawColumns) -> tuple[int, int]:
     """Bytes of the data set and of the intermediate files that so many rows take at most."""
-    output = rows * (1 + 2 * columns.numerical + 4 * columns.categorical)
+    output = rows * (1 + 2 * columns.numerical + 4 * sum(columns.bags))
     # Codes and dealt rows, at the moment when both are there; the dictionaries are small beside them.
     return output, 2 * output + 8 * rows
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.preprocess.formats import MISSING
 
 if TYPE_CHECKING:
@@ -49,3 +50,13 @@ def remarks(ranked: Sequence[Ranked], numerical: int) -> list[str]:
             f"if it is a quantity, count {numerical + 1} numerical columns in the --feature_spec"
         )
     return said
+
+
+def of_bags(cut: Mapping[str, int], columns: RawColumns) -> list[str]:
+    """A sentence about each column of bags that had more tokens than are kept, in so many rows."""
+    return [
+        f"{column.name} has more than {column.most} tokens in {cut[column.name]:,} rows: the first {column.most} "
+        "are kept (`most` in the --feature_spec)"
+        for column in columns.tokens
+        if cut.get(column.name)
+    ]

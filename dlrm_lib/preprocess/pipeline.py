@@ -233,6 +233,11 @@ def _make(
     )
     clicks, columns = _write(tasks, job, layout, parts)
     spec.write(job.folder / "feature_spec.yaml")
+    cut = {
+        column.name: sum(part.cut[j] for part in parts)
+        for j, column in enumerate(job.columns.tokens)
+        if column.most > 1
+    }
     Manifest(
         config=as_dict(job.config),
         source=[
@@ -246,8 +251,9 @@ def _make(
         vocabulary=digest([column.digest for column in ranked]),
         vocabularies=[column.digest for column in ranked],
         columns=columns,
+        cut=cut,
     ).write(job.folder)
-    return oddities.remarks(ranked, job.columns.numerical)
+    return oddities.remarks(ranked, job.columns.numerical) + oddities.of_bags(cut, job.columns)
 
 
 def _check_output(output: Path, source: Path) -> None:

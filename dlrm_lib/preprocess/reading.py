@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dlrm_lib.files import sha256
-from dlrm_lib.preprocess import quarantine
+from dlrm_lib.preprocess import bags, quarantine
 from dlrm_lib.preprocess.job import Job
 from dlrm_lib.preprocess.rows import REASONS, Parser, Rows, encode_integers
 from dlrm_lib.preprocess.source import Range, chunks, lines_before
@@ -48,6 +48,7 @@ def _read_part(
     dictionaries = [Dictionary() for _ in range(job.columns.categorical)]
     blocks: list[int] = []
     bad = np.zeros(len(REASONS), np.int64)
+    cut = [0] * job.columns.categorical
     line = 0
     full = False
     with written(job.work / f"{name}.rows") as spill, written(job.work / f"{name}.bad") as rejected:
@@ -59,9 +60,15 @@ def _read_part(
                     quarantine.refuse(job, piece, first, data, rows)
                 rejected.writelines(_rejected(data, rows, line))
                 bad += np.bincount(rows.bad[:, 3], minlength=len(REASONS))
-            codes = [dictionary.codes(rows.tokens(j), count=True) for j, dictionary in enumerate(dictionaries)]
-            small = [dictionary.size < 1 << 16 for dictionary in dictionaries]
-            codes = [of.astype(np.uint16) if fits else of for of, fits in zip(codes, small, strict=True)]
+            codes = []
+            for j, (dictionary, column) in enumerate(zip(dictionaries, job.columns.tokens, strict=True)):
+                if column.most == 1:
+                    of_column = dictionary.codes(rows.tokens(j), count=True)
+                else:
+                    in_bags = bags.split(rows.tokens(j), column.separator, column.most)
+                    of_column = bags.codes(in_bags, dictionary, len(rows.label), column.most)
+                    cut[j] += in_bags.cut
+                codes.append(bags.narrowed(of_column, dictionary.size))
             numerical = encode_integers(rows.integer, rows.missing, job.config.numeric_rule)
             write_block(spill, Block(rows.label, numerical, codes))
             blocks.append(len(rows.label))
@@ -76,6 +83,7 @@ def _read_part(
         blocks=tuple(blocks),
         sizes=tuple(dictionary.size for dictionary in dictionaries),
         bad=tuple(bad.tolist()),
+        cut=tuple(cut),
     )
     return part, full
 

@@ -31,6 +31,7 @@ class Part:
         blocks: Rows of each block.
         sizes: Distinct tokens of each column.
         bad: Rejected lines by reason, in the order of ``rows.REASONS``.
+        cut: For each categorical column, rows with more tokens than are kept.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Part:
     blocks: tuple[int, ...]
     sizes: tuple[int, ...]
     bad: tuple[int, ...]
+    cut: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -52,7 +54,8 @@ class Block(NamedTuple):
     Attributes:
         label: bool [rows].
         numerical: float16 [rows, N].
-        codes: For each categorical column, uint16 or int32 [rows]: codes of the part's dictionary.
+        codes: For each categorical column, uint16 or int32 [rows], or of bags [rows, L]: codes of the part's
+            dictionary.
     """
 
     label: np.ndarray
@@ -82,8 +85,16 @@ def read_blocks(folder: Path, part: Part, columns: RawColumns) -> Iterator[Block
             yield Block(
                 np.fromfile(file, np.bool_, rows),
                 np.fromfile(file, np.float16, rows * columns.numerical).reshape(rows, columns.numerical),
-                [np.fromfile(file, np.uint16 if width == 2 else np.int32, rows) for width in widths],
+                [
+                    _read_codes(file, np.uint16 if width == 2 else np.int32, rows, most)
+                    for width, most in zip(widths, columns.bags, strict=True)
+                ],
             )
+
+
+def _read_codes(file: BinaryIO, kind: type, rows: int, most: int) -> np.ndarray:
+    codes: np.ndarray = np.fromfile(file, kind, rows * most)
+    return codes if most == 1 else codes.reshape(rows, most)
 
 
 def write_dictionaries(path: Path, dictionaries: Sequence[Dictionary]) -> None:

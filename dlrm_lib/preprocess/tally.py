@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dlrm_lib.features import FeatureSpec
+from dlrm_lib.preprocess.bags import filled
 from dlrm_lib.preprocess.compiled import compiled
 
 
@@ -18,7 +19,7 @@ class Tally:
         rows: How many rows.
         numbers: float64 [N, 5]: missing ones, sum, sum of squares, least, largest. Encoded numbers are multiples of
             2^-11, so sums are exact in any order, and those of squares to more digits than are kept.
-        ids: int64 [M, 4]: missing tokens, tokens without an id of their own, least id, largest id.
+        ids: int64 [M, 4]: rows without a token, rows with a token that has no id of its own, least id, largest id.
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
@@ -33,13 +34,14 @@ class Tally:
 
         Args:
             numerical: float16 [rows, N].
-            codes: For each categorical column, whole numbers [rows]: 0 where the token is missing.
+            codes: For each categorical column, whole numbers [rows], or of bags [rows, L]: 0 where the token is
+                missing.
             ids: For each categorical column, the ids of the codes.
         """
         self.rows += len(numerical)
         _add_numbers(numerical.astype(np.float32), self._missing_numbers, self.numbers)
         for of_column, id_of, counts in zip(codes, ids, self.ids, strict=True):
-            _add_ids(of_column, id_of, counts)
+            (_add_ids if of_column.ndim == 1 else _add_bags)(of_column, id_of, counts)
 
     def merge(self, other: Tally) -> None:
         """Adds what another one has counted."""
@@ -75,6 +77,15 @@ def described(tallies: dict[str, list[Tally]]) -> dict[str, dict[str, dict[str, 
 
 def _rounded(facts: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 6) for name, value in facts.items()}
+
+
+def _add_bags(codes: np.ndarray, id_of: np.ndarray, counts: np.ndarray) -> None:
+    fills = filled(codes)
+    found = id_of[np.where(fills, 0, codes)].astype(np.int64)
+    counts[0] += np.count_nonzero(codes[:, 0] == 0)
+    counts[1] += np.count_nonzero(((codes > 0) & (found == 0) & ~fills).any(axis=1))
+    counts[2] = min(counts[2], found[~fills].min(initial=counts[2]))
+    counts[3] = max(counts[3], found[~fills].max(initial=counts[3]))
 
 
 @compiled

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dlrm_lib.features import SPLITS, FeatureSpec
+from dlrm_lib.preprocess.bags import filled
 from dlrm_lib.preprocess.compiled import compiled
 from dlrm_lib.preprocess.counting import Share, part_ids
 from dlrm_lib.preprocess.job import Job
@@ -45,7 +46,10 @@ class Layout:
     @property
     def record(self) -> np.dtype:
         """A row in one piece: its number in the shuffled order, and its fields by the names of their files."""
-        columns = [(f"cat_{j}", name) for j, name in enumerate(self.spec.category_dtypes)]
+        columns: list[tuple] = [
+            (f"cat_{j}", name) if most == 1 else (f"cat_{j}", name, (most,))
+            for j, (name, most) in enumerate(zip(self.spec.category_dtypes, self.spec.columns.bags, strict=True))
+        ]
         return np.dtype(
             [("number", np.uint64), ("label", np.bool_), ("numerical", np.float16, (self.spec.numerical,)), *columns]
         )
@@ -91,7 +95,11 @@ def encode_part(
         records["label"][at] = block.label
         records["numerical"][at] = block.numerical
         for column, (of, codes) in enumerate(zip(ids, block.codes, strict=True)):
-            _place(of, codes, at, records[f"cat_{column}"])
+            if codes.ndim == 1:
+                _place(of, codes, at, records[f"cat_{column}"])
+            else:  # what fills up a bag is the first id that the column does not have
+                padding = layout.spec.cardinalities[column]
+                records[f"cat_{column}"][at] = np.where(filled(codes), padding, of[np.where(filled(codes), 0, codes)])
         for split, _, begin, end in _pieces(layout, first + row, first + row + len(block.label)):
             clicks[split] += int(block.label[begin:end].sum())
             tallies[split].add(block.numerical[begin:end], [codes[begin:end] for codes in block.codes], ids)

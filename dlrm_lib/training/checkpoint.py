@@ -18,6 +18,7 @@ import torch
 
 from dlrm_lib.backends import pick
 from dlrm_lib.backends.backend import Backend
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.config import Config, TrainingConfig, as_dict
 from dlrm_lib.dataset import Dataset
 from dlrm_lib.errors import InputError
@@ -214,6 +215,7 @@ def _complete(about: dict[str, Any]) -> None:
         (rule,) = (rule for rule in NUMERIC_RULES.values() if rule.missing_number == about["missing_number"])
         about["numeric_rules"] = [dataclasses.asdict(rule)] * about["numerical"]
     about.setdefault("indices_per_lookup", about["model"]["num_indices_per_lookup"])
+    about.setdefault("bags", [1] * len(about["cardinalities"]))
 
 
 def _saved(model: DLRM, file: TensorFile) -> dict[str, torch.Tensor]:
@@ -270,10 +272,17 @@ def _config(path: Path, about: dict[str, Any]) -> Config:
         ) from None
 
 
+def _columns(about: dict[str, Any]) -> RawColumns:
+    unnamed = RawColumns.unnamed(about["numerical"], len(about["bags"]))
+    tokens = (dataclasses.replace(of, most=most) for of, most in zip(unnamed.tokens, about["bags"], strict=True))
+    return dataclasses.replace(unnamed, tokens=tuple(tokens))
+
+
 def _model(about: dict[str, Any], config: Config) -> DLRM:
     spec = FeatureSpec(
         numerical=about["numerical"],
         cardinalities=tuple(about["cardinalities"]),
         numeric_rules=tuple(map(NumericRule.of, about["numeric_rules"])),
+        raw_columns=_columns(about),
     )
     return DLRM(spec, config.model)

@@ -34,6 +34,7 @@ def data_facts(dataset: Dataset) -> dict[str, Any]:
         "numeric_rules": [dataclasses.asdict(rule) for rule in spec.numeric_rules],
         "cardinalities": list(spec.cardinalities),
         "indices_per_lookup": manifest.config.get("indices_per_lookup", 1),
+        "bags": list(spec.columns.bags),
         "vocabularies": manifest.vocabularies,
         "encoding": manifest.config,
         "source": manifest.source,
@@ -86,6 +87,9 @@ def _other_meanings(then: Facts, now: Facts) -> Iterator[_Difference]:
     bag = then["indices_per_lookup"]
     remedy = f"Set --num_indices_per_lookup {bag}"
     yield from _compared("num_indices_per_lookup", bag, now["indices_per_lookup"], remedy)
+
+    for column, (before, after) in enumerate(_pairs(then, now, "bags")):
+        yield from _compared(f"most tokens of cat_{column}", before, after, f"Encode the rows with `most: {before}`")
 
     rules = [(before["name"], after["name"]) for before, after in _pairs(then, now, "numeric_rules") if before != after]
     columns = [column for column, (before, after) in enumerate(_pairs(then, now, "numeric_rules")) if before != after]
