@@ -83,7 +83,7 @@ class RawColumns:
         tokens: The categorical columns.
 
     Raises:
-        InputError: two columns have one name, one has none, or there is neither a number nor a token.
+        InputError: two columns have one name, or one has none.
     """
 
     label: LabelColumn = LabelColumn()
@@ -91,8 +91,6 @@ class RawColumns:
     tokens: tuple[CategoricalColumn, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.numbers + self.tokens:
-            raise InputError("A click log needs at least one numerical or categorical column.")
         for name, times in Counter(self.names).items():
             if not isinstance(name, str) or not name.strip() or times > 1:
                 raise InputError(
