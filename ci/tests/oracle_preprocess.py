@@ -94,7 +94,7 @@ def splitmix64(seed: int, index: int) -> int:
 
 
 def encode(days: list[Path], config, columns, earlier: Expected | None = None, extend: bool = False) -> Expected:
-    """Encodes day files (or one file), given in time order; with the ids of what was encoded before, if anything was."""
+    """Encodes day files (or one file), given in time order, with the ids of what was encoded earlier."""
     rows: list[Row] = []
     days_rows: list[int] = []
     quarantine = [b"file\tline\treason\ttext"]

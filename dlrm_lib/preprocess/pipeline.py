@@ -121,6 +121,9 @@ def preprocess(
     say = announce or (lambda sentence: None)
     if others := unread(source):
         say(f"not read beside the day files: {', '.join(others[:5])}{', …' if len(others) > 5 else ''}")
+    if ancestor:
+        others = "frequent ones get new ids behind them" if extend else "other values share id 0"
+        say(f"ids: as in {ancestor.folder}; {others}")
     if len(files) > 1:
         say(f"held out: {files[-1].name}, the last of {len(files)} days; its first half is the test split")
     # The output is part of it, for data sets of one name in several places may spill into one folder.
