@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dlrm_lib.columns import CRITEO, RawColumns
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import CRITEO, RawColumns
 from dlrm_lib.preprocess.diagnosis import explain, refuse_packed
 from dlrm_lib.preprocess.formats import layout
 from dlrm_lib.preprocess.rows import Parser, Rows, parse

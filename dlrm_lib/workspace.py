@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from dlrm_lib.columns import CRITEO, RawColumns
 from dlrm_lib.config import Config, as_dict
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import CRITEO, RawColumns
 from dlrm_lib.files import put_back, sha256, write_text
 from dlrm_lib.manifest import MANIFEST, Manifest
 from dlrm_lib.places import local

@@ -80,8 +80,8 @@ def generate(arguments: argparse.Namespace) -> None:
 
 def preprocess(arguments: argparse.Namespace) -> None:
     """Encodes raw rows with Spark."""
+    from dlrm_lib.columns import RawColumns
     from dlrm_lib.drift import drift_remarks
-    from dlrm_lib.features import RawColumns
     from dlrm_lib.manifest import Manifest
     from dlrm_lib.preprocess import inherited, preprocess
 

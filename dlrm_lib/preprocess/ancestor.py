@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.config import PreprocessConfig, digest
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import FeatureSpec, RawColumns
+from dlrm_lib.features import FeatureSpec
 from dlrm_lib.manifest import Manifest
 from dlrm_lib.places import local
 from dlrm_lib.preprocess.tokens import Tokens
@@ -70,9 +72,7 @@ class Ancestor:
                 keeps no counts of the values without an id.
         """
         manifest = Manifest.read(folder)
-        columns = RawColumns(
-            numerical=FeatureSpec.read(folder / "feature_spec.yaml").numerical, categorical=len(manifest.cardinalities)
-        )
+        columns = FeatureSpec.read(folder / "feature_spec.yaml").columns
         sizes = [_rows(_kept(folder, column)) for column in range(columns.categorical)]
         for column, (rows, cardinality) in enumerate(zip(sizes, manifest.cardinalities, strict=True)):
             if rows != cardinality - 1:
@@ -91,18 +91,23 @@ class Ancestor:
         )
 
     def same_columns(self, columns: RawColumns | None) -> RawColumns:
-        """The columns of its raw rows.
+        """The columns of rows to encode: its own, or those given.
 
         Raises:
-            InputError: others are asked for.
+            InputError: the encoded ones would be others.
         """
-        if columns and columns != self.columns:
-            raise InputError(
-                f"The rows have other columns than those of {self.folder}.",
-                found=f"{columns}, and there {self.columns}",
-                remedy="Leave out --feature_spec, or take the vocabulary of rows that have these columns.",
-            )
-        return self.columns
+        if columns is None:
+            return self.columns
+        for kind in ("numerical", "categorical"):
+            here, there = (getattr(of, f"{kind}_names") for of in (columns, self.columns))
+            for place, (name, other) in enumerate(itertools.zip_longest(here, there, fillvalue="none")):
+                if name != other:
+                    raise InputError(
+                        f"The rows have other columns than those of {self.folder}.",
+                        found=f"{kind} column {place}, counted from 0: {name}, and there {other}",
+                        remedy="Leave out --feature_spec, or take the vocabulary of rows that have these columns.",
+                    )
+        return columns
 
     @property
     def files(self) -> list[Path]:

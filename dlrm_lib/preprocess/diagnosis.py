@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import RawColumns
 from dlrm_lib.preprocess.formats import CLEAN, SIGNS, Lines, field_names, layout, shown
 from dlrm_lib.preprocess.packings import GUNZIP, GZIP, SAMPLE, members, packing, sample, shell
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.config import PreprocessConfig
-from dlrm_lib.features import RawColumns
 from dlrm_lib.preprocess.ancestor import Ancestor
 
 

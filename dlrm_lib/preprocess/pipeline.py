@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 from pyspark import RDD
 
+from dlrm_lib.columns import CRITEO, RawColumns
 from dlrm_lib.config import PreprocessConfig, as_dict, digest
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import CRITEO, NUMERIC_RULES, SPLITS, FeatureSpec, RawColumns, split_rows
+from dlrm_lib.features import NUMERIC_RULES, SPLITS, FeatureSpec, split_rows
 from dlrm_lib.files import cannot_be_renamed, contents, put_back, sha256
 from dlrm_lib.manifest import MANIFEST, Manifest
 from dlrm_lib.places import destination, local
@@ -187,7 +188,7 @@ def _identity(
                 for path, stat in zip(files, stats, strict=True)
             ],
             "ancestor": [ancestor.manifest.ancestor, ancestor.extend] if ancestor else None,
-            "columns": [columns.numerical, columns.categorical],
+            "columns": dataclasses.asdict(columns),
             "config": as_dict(config),
             "partitions": partitions,
             "boot": boot(),
@@ -254,6 +255,7 @@ def _make(
         numerical=job.columns.numerical,
         cardinalities=tuple(column.cardinality for column in ranked),
         numeric_rules=(NUMERIC_RULES[job.config.numeric_rule],) * job.columns.numerical,
+        raw_columns=job.columns,
         missing_id=int(job.config.separate_missing),
     )
     layout = Layout(
