@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -22,9 +24,9 @@ _PLACES = {
 }
 
 
-def vector_names(vectors: int) -> list[str]:
-    """What the vectors that meet are called: the bottom MLP's output, then the columns of ids."""
-    return ["numbers"] + [f"C{j}" for j in range(1, vectors)]
+def vector_names(vectors: int, columns: Sequence[str] = ()) -> list[str]:
+    """What the vectors that meet are called: the bottom MLP's output, then the columns of ids, C1 … without names."""
+    return ["numbers", *(columns or [f"C{j}" for j in range(1, vectors)])]
 
 
 def place_in_input(dim: int, i: int, j: int, *, self_interaction: bool = False) -> int:
@@ -37,13 +39,16 @@ def place_in_input(dim: int, i: int, j: int, *, self_interaction: bool = False) 
 
 
 @style()
-def interaction_matrix(vectors: np.ndarray, pair: tuple[int, int], *, self_interaction: bool = False) -> Figure:
+def interaction_matrix(
+    vectors: np.ndarray, pair: tuple[int, int], *, self_interaction: bool = False, columns: Sequence[str] = ()
+) -> Figure:
     """One row's dot products, those that are kept in colour; one of them with its vectors and its place in the input.
 
     Args:
         vectors: [F, D], the bottom MLP's output first.
         pair: The two that meet; ``mark_pair`` shows another pair.
         self_interaction: The diagonal is kept too.
+        columns: The names of the columns of ids.
     """
     figure, grid = panels([""] * len(_PLACES), size=(10, 6.4))
     figure.set_layout_engine("none")
@@ -52,7 +57,7 @@ def interaction_matrix(vectors: np.ndarray, pair: tuple[int, int], *, self_inter
         ax.grid(False)
     matrix, *bars, row, scale = grid
 
-    count, names = len(vectors), vector_names(len(vectors))
+    count, names = len(vectors), vector_names(len(vectors), columns)
     products = vectors @ vectors.T
     kept = np.tril(np.ones_like(products, bool), 0 if self_interaction else -1)
     # A few pairs are far larger than the rest: they get the end of the scale, so that the others can be told apart.
@@ -86,20 +91,25 @@ def interaction_matrix(vectors: np.ndarray, pair: tuple[int, int], *, self_inter
     )
     row.tick_params(length=0)
     row.spines[:].set_visible(False)
-    mark_pair(figure, vectors, pair, self_interaction=self_interaction)
+    mark_pair(figure, vectors, pair, self_interaction=self_interaction, columns=columns)
     return figure
 
 
 @style()
 def mark_pair(
-    figure: Figure, vectors: np.ndarray, pair: tuple[int, int], *, self_interaction: bool = False
+    figure: Figure,
+    vectors: np.ndarray,
+    pair: tuple[int, int],
+    *,
+    self_interaction: bool = False,
+    columns: Sequence[str] = (),
 ) -> list[Artist]:
     """Shows a pair in a figure of ``interaction_matrix``, in place of the one shown before; returns what it drew."""
     for mark in figure.findobj(lambda artist: artist.get_gid() == _MARK):
         mark.remove()
     matrix, one, other, together, row, _ = figure.axes
     j, i = sorted(pair)
-    dim, names = vectors.shape[1], vector_names(len(vectors))
+    dim, names = vectors.shape[1], vector_names(len(vectors), columns)
     product = vectors[i] * vectors[j]
     span = [_number(end) for at in (i, j) for end in (vectors[at].min(), vectors[at].max())]
     marks: list[Artist] = [

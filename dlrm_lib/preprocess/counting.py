@@ -147,7 +147,7 @@ def merge_bin(job: Job, parts: int, blobs: Iterable[Blob]) -> list[Ranked]:
             id_of, column = _rank(job, share.column, tokens, counts)
             ranked.append(column)
         else:
-            kept = np.flatnonzero(counts >= job.config.limits(job.columns.categorical)[share.column])
+            kept = np.flatnonzero(counts >= job.config.limits(job.columns.categorical_names)[share.column])
             id_of = np.zeros(len(counts), np.int32)
             id_of[kept] = np.arange(1, len(kept) + 1)
             keys, text, ends = tokens.take(kept).arrays()
@@ -195,6 +195,6 @@ def part_ids(job: Job, index: int, part: Part, parts: int, shares: Sequence[Sequ
 
 
 def _rank(job: Job, column: int, tokens: Tokens, counts: np.ndarray) -> tuple[np.ndarray, Ranked]:
-    id_of, kept = rank(tokens, counts, job.config.limits(job.columns.categorical)[column])
+    id_of, kept = rank(tokens, counts, job.config.limits(job.columns.categorical_names)[column])
     digest = write_vocabulary(job.folder / "vocabulary" / f"cat_{column}.parquet", kept)
     return id_of, Ranked(column, len(kept) + 1, digest, words_for_missing(kept), only_whole_numbers(kept))

@@ -104,7 +104,7 @@ def preprocess(
     files = source_files(source, allow_empty_days=allow_empty_days)
     refuse_packed(files, columns)
     if config.frequency_limit is not None:
-        config.limits(columns.categorical)
+        config.limits(columns.categorical_names)
     _check_output(output, source)
     output.parent.mkdir(parents=True, exist_ok=True)
     say = announce or (lambda sentence: None)
@@ -247,7 +247,7 @@ def _make(
         vocabularies=[column.digest for column in ranked],
         columns=columns,
     ).write(job.folder)
-    return oddities.remarks(ranked, job.columns.numerical)
+    return oddities.remarks(ranked, job.columns)
 
 
 def _check_output(output: Path, source: Path) -> None:
