@@ -34,7 +34,8 @@ class Manifest:
         vocabularies: Hash of each categorical column's kept values in the order of their ids, to name the column that
             differs; empty where they are not known.
         columns: What the rows of each split are like, by column and split, in the order of the columns (``num_0``, …,
-            ``cat_0``, … where the log names none), as shares of its rows and as encoded numbers: ``missing`` (or 0, where the numeric rule gives both one number), ``unknown``
+            ``cat_0``, … where the log names none), as shares of its rows and as encoded numbers: ``missing`` (or 0,
+            where the numeric rule gives both one number), ``unknown``
             (a token without an id of its own: too rare, or never seen in the rows that were counted), ``mean``,
             ``deviation`` and whether it is ``constant``. Empty where nobody counted, as in earlier versions.
     """

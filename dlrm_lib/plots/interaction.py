@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, panels, style
+from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, column_label, panels, style
 
 _MARK = "pair"  # the id of what shows a pair in a figure
 # Left edge, bottom, width and height of each set of axes, as shares of the figure: nothing moves with a text's length.
@@ -69,8 +69,9 @@ def interaction_matrix(
     matrix.text(count * 0.72, count * 0.2, "the same products\nagain: j·i = i·j", ha="center")
     if not self_interaction:
         matrix.text(count * 0.72, count * 0.45, "diagonal: each\nvector with itself", ha="center")
-    matrix.set_xticks(range(0, count, 2), names[::2], rotation=90, fontsize=8)
-    matrix.set_yticks(range(0, count, 2), names[::2], fontsize=8)
+    short = [column_label(name, 9) for name in names]  # the places are fixed
+    matrix.set_xticks(range(0, count, 2), short[::2], rotation=90, fontsize=8)
+    matrix.set_yticks(range(0, count, 2), short[::2], fontsize=8)
     figure.colorbar(image, cax=scale, label="dot product", extend="both")
 
     for ax in bars:
@@ -85,7 +86,7 @@ def interaction_matrix(
     row.set(xlim=(0, starts[-1] + 1), ylim=(0, 1), yticks=[])
     wide = range(count // 4, count, 2)  # rows of the triangle with room for a name
     middle = [(starts[i] + starts[i + 1]) / 2 for i in wide]
-    row.set_xticks([starts[0] / 2, *middle], ["bottom MLP", *(names[i] for i in wide)], fontsize=8)
+    row.set_xticks([starts[0] / 2, *middle], ["bottom MLP", *(short[i] for i in wide)], fontsize=8)
     row.set_xlabel(
         "columns of the top MLP's input, counted from 0: the bottom MLP's vector, the triangle row by row, a zero"
     )
@@ -109,7 +110,7 @@ def mark_pair(
         mark.remove()
     matrix, one, other, together, row, _ = figure.axes
     j, i = sorted(pair)
-    dim, names = vectors.shape[1], vector_names(len(vectors), columns)
+    dim, names = vectors.shape[1], [column_label(name, 18) for name in vector_names(len(vectors), columns)]
     product = vectors[i] * vectors[j]
     span = [_number(end) for at in (i, j) for end in (vectors[at].min(), vectors[at].max())]
     marks: list[Artist] = [

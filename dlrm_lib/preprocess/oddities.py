@@ -47,7 +47,7 @@ def remarks(ranked: Sequence[Ranked], columns: RawColumns) -> list[str]:
     numerical = columns.numerical
     if numerical and len(ranked) > 1 and [of.column for of in ranked if of.only_whole_numbers] == [0]:
         said.append(
-            f"{columns.categorical_names[0]} (field {numerical + 2}) holds whole numbers only, as no other column of tokens does: "
-            f"if it is a quantity, count {numerical + 1} numerical columns in the --feature_spec"
+            f"{columns.categorical_names[0]} (field {numerical + 2}) holds whole numbers only, as no other column of "
+            f"tokens does: if it is a quantity, count {numerical + 1} numerical columns in the --feature_spec"
         )
     return said
