@@ -32,10 +32,10 @@ from test_preprocess import (
 )
 
 from dlrm_lib.__main__ import main
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.config import PreprocessConfig, digest
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
-from dlrm_lib.columns import RawColumns
 from dlrm_lib.manifest import Manifest
 from dlrm_lib.preprocess import inherited, pipeline, preprocess, rare, session
 from dlrm_lib.preprocess.tokens import Tokens

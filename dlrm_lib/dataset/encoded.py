@@ -80,9 +80,11 @@ class ColumnSplit(FileSplit):
             return None
 
     def _place(self, part: str, column: int) -> tuple[Path, str]:
+        columns = self.spec.columns
         if part == "categorical":
-            return self.folder / f"cat_{column}.bin", ""
-        return self.folder / f"{part}.bin", f", column {column}" if part == "numerical" else ""
+            # Without names the file's own says it.
+            return self.folder / f"cat_{column}.bin", columns.named * f", column {columns.categorical_names[column]}"
+        return self.folder / f"{part}.bin", (part == "numerical") * f", column {columns.numerical_names[column]}"
 
 
 class EncodedDataset(Dataset):

@@ -38,7 +38,7 @@ class Job:
     def limit(self, column: int) -> float:
         """How often a value of a column that has no id yet must be seen to get one."""
         frozen = self.ancestor is not None and not self.ancestor.extend
-        return math.inf if frozen else self.config.limits(self.columns.categorical)[column]
+        return math.inf if frozen else self.config.limits(self.columns.categorical_names)[column]
 
     def taken(self, column: int) -> int:
         """The highest id of a column before any is given; 0: none."""

@@ -116,15 +116,15 @@ def preprocess(
     files = source_files(source, allow_empty_days=allow_empty_days, later=ancestor is not None)
     refuse_packed(files, columns)
     if config.frequency_limit is not None:
-        config.limits(columns.categorical)
+        config.limits(columns.categorical_names)
     _check_output(output, source)
     output.parent.mkdir(parents=True, exist_ok=True)
     say = announce or (lambda sentence: None)
     if others := unread(source):
         say(f"not read beside the day files: {', '.join(others[:5])}{', …' if len(others) > 5 else ''}")
     if ancestor:
-        others = "frequent ones get new ids behind them" if extend else "other values share id 0"
-        say(f"ids: as in {ancestor.folder}; {others}")
+        rest = "frequent ones get new ids behind them" if extend else "other values share id 0"
+        say(f"ids: as in {ancestor.folder}; {rest}")
     if len(files) > 1:
         say(f"held out: {files[-1].name}, the last of {len(files)} days; its first half is the test split")
     # The output is part of it, for data sets of one name in several places may spill into one folder.
@@ -282,7 +282,7 @@ def _make(
         columns=columns,
         lineage=[*job.ancestor.manifest.lineage, job.ancestor.manifest.ancestor] if job.ancestor else [],
     ).write(job.folder)
-    return oddities.remarks(ranked, job.columns.numerical)
+    return oddities.remarks(ranked, job.columns)
 
 
 def _check_output(output: Path, source: Path) -> None:
