@@ -107,6 +107,15 @@ class RawColumns:
             tokens=tuple(CategoricalColumn(name=f"cat_{j}") for j in range(categorical)),
         )
 
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> RawColumns:
+        """The columns from what ``dataclasses.asdict`` makes of them, perhaps by way of JSON."""
+        return cls(
+            label=LabelColumn(**entry["label"]),
+            numbers=tuple(NumericalColumn(**column) for column in entry["numbers"]),
+            tokens=tuple(CategoricalColumn(**column) for column in entry["tokens"]),
+        )
+
     @property
     def numerical(self) -> int:
         """The number of numerical columns, N."""
@@ -141,6 +150,18 @@ class RawColumns:
     def total(self) -> int:
         """Fields in a well-formed line, the label included."""
         return 1 + self.numerical + self.categorical
+
+    @property
+    def named(self) -> bool:
+        """Whether the log names its columns."""
+        return self.names[1:] != self.unnamed(self.numerical, self.categorical).names[1:]
+
+    @property
+    def in_pictures(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What tables and pictures call the numbers and the tokens; those without names I1 … and C1 …, as Criteo's."""
+        if self.named:
+            return self.numerical_names, self.categorical_names
+        return tuple(f"I{i + 1}" for i in range(self.numerical)), tuple(f"C{j + 1}" for j in range(self.categorical))
 
     @classmethod
     def read(cls, path: Path) -> RawColumns:

@@ -80,15 +80,17 @@ class FeatureSpec:
 
     Attributes:
         numerical: Number of numerical columns.
-        cardinalities: For each categorical column, the number of ids, id 0 (missing, rare, unseen) included.
+        cardinalities: For each categorical column, the number of ids, id 0 (rare, unseen, missing) included.
         numeric_rules: How each numerical column was encoded; by default all as by NVIDIA's released script.
         raw_columns: The raw columns, which the encoded ones have their names of; None: they have none.
+        missing_id: The id of a missing token: 0, or 1 where id 0 means rare and unseen values alone.
     """
 
     numerical: int
     cardinalities: tuple[int, ...]
     numeric_rules: tuple[NumericRule, ...] = ()
     raw_columns: RawColumns | None = None
+    missing_id: int = 0
 
     def __post_init__(self) -> None:
         if not self.numeric_rules:
@@ -119,7 +121,8 @@ class FeatureSpec:
         """Writes ``feature_spec.yaml``.
 
         ``source_spec`` names train and test only, and there is no part beside NVIDIA's four: its loader refuses both.
-        What a feature has beyond ``dtype`` and ``cardinality`` it ignores: there the numeric rules are.
+        What a feature has beyond ``dtype`` and ``cardinality`` it ignores: there the numeric rules are, and the id of
+        missing tokens, if they have one for themselves.
         """
         files = [f"cat_{j}.bin" for j in range(len(self.cardinalities))]
         label, numerical = self.columns.label.name, list(self.columns.numerical_names)
@@ -133,6 +136,8 @@ class FeatureSpec:
             features[name] = {"dtype": "float16", "numeric_rule": asdict(rule)}
         for name, cardinality, dtype in zip(categorical, self.cardinalities, self.category_dtypes, strict=True):
             features[name] = {"cardinality": cardinality, "dtype": dtype}
+            if self.missing_id:
+                features[name]["missing_id"] = self.missing_id
         for name, column in zip(categorical, self.columns.tokens, strict=True):
             if column.most > 1:  # its file is [rows, most], which NVIDIA's loader cannot read
                 features[name] |= {"most": column.most, "separator": column.separator}
@@ -174,6 +179,7 @@ class FeatureSpec:
                 cardinalities=tuple(int(features[name]["cardinality"]) for name in channels["categorical"]),
                 numeric_rules=tuple(numeric_rule if rule is None else NumericRule.of(rule) for rule in rules),
                 raw_columns=RawColumns.read(path),
+                missing_id=max((int(features[n].get("missing_id", 0)) for n in channels["categorical"]), default=0),
             )
         except FileNotFoundError:
             raise InputError(

@@ -148,7 +148,7 @@ class Workspace:
             config = as_dict(self.config.preprocess.for_rows(counted))
             if manifest.config == config and manifest.source == self._contents(source_files(raw)):
                 found = EncodedDataset(folder)
-                if found.spec.numerical == self.columns.numerical:  # then the same lines have as many tokens
+                if found.spec.columns == self.columns:
                     return found
         print(f"encoding {raw} into {folder}")
         self.encode(folder)

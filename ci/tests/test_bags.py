@@ -60,7 +60,9 @@ def encoded(raw: Path) -> EncodedDataset:
     return EncodedDataset(raw.parent / "encoded")
 
 
-@pytest.mark.parametrize("changes", [{}, {"order": "input"}, {"vocabulary_days": "all", "frequency_limit": 1}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"order": "input", "separate_missing": True}, {"vocabulary_days": "all", "frequency_limit": 1}]
+)
 def test_every_byte_is_the_oracles(raw: Path, tmp_path: Path, changes: dict) -> None:
     check(raw, tmp_path / "encoded", dataclasses.replace(LENIENT, **changes), COLUMNS)
 
@@ -125,7 +127,7 @@ def test_an_id_beyond_the_fill_is_named_with_its_column(encoded: EncodedDataset,
     ids = np.array(dataset.train.categorical[1])
     ids[5, 1] = dataset.spec.cardinalities[1] + 1
     dataset.train.categorical[1] = ids
-    with pytest.raises(InputError, match=r"cat_1\.bin, row 5: the id is outside"):
+    with pytest.raises(InputError, match=r"cat_1\.bin, row 5, column pages: the id is outside"):
         dataset.train.read(0, 20)
 
 

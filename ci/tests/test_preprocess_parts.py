@@ -222,7 +222,7 @@ def test_pieces_are_read_alone(tmp_path: Path) -> None:
 
 def test_bins_hold_every_share_once_and_stay_small(tmp_path: Path) -> None:
     def part(*sizes: int) -> Part:
-        return Part(name="", file=0, lines=0, blocks=(), sizes=sizes, bad=())
+        return Part(name="", file=0, lines=0, blocks=(), sizes=sizes, bad=(), missing=(), cut=())
 
     columns = RawColumns.unnamed(0, 4)
     job = Job(folder=tmp_path, work=tmp_path, columns=columns, config=PreprocessConfig(), bin_tokens=100)

@@ -188,10 +188,12 @@ def loaded_model(arguments: argparse.Namespace, config: Config, dataset: Dataset
     Raises:
         InputError: no checkpoint for this data set, or a flag that describes another model.
     """
-    from dlrm_lib.training import load_checkpoint
+    from dlrm_lib.training import load_checkpoint, renamed_columns
 
     path, config = arguments.load_checkpoint_path, config.for_rows(len(dataset.train))
     model, trained = load_checkpoint(path, dataset)
+    for name, before in renamed_columns(path, dataset).items():
+        say(f"remark: {name} has the values of {before}, as {path} calls it: taken for the same", file=sys.stderr)
     for name in given_settings(arguments).keys() & as_dict(trained.model).keys():
         there, here = (as_text(getattr(of.model, name)) for of in (trained, config))
         if there != here:

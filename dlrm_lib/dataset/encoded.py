@@ -83,9 +83,11 @@ class ColumnSplit(FileSplit):
             return None
 
     def _place(self, part: str, column: int) -> tuple[Path, str]:
+        columns = self.spec.columns
         if part == "categorical":
-            return self.folder / f"cat_{column}.bin", ""
-        return self.folder / f"{part}.bin", f", column {column}" if part == "numerical" else ""
+            # Without names the file's own says it.
+            return self.folder / f"cat_{column}.bin", columns.named * f", column {columns.categorical_names[column]}"
+        return self.folder / f"{part}.bin", (part == "numerical") * f", column {columns.numerical_names[column]}"
 
 
 class EncodedDataset(Dataset):
@@ -108,6 +110,7 @@ class EncodedDataset(Dataset):
         for what, found, expected in (
             ("cardinalities", list(self.spec.cardinalities), self.manifest.cardinalities),
             ("numeric_rule", sorted({of.name for of in self.spec.numeric_rules} - {rule.name}), []),
+            ("missing_id", self.spec.missing_id, self.manifest.missing_id),
         ):
             if found != expected:
                 raise InputError(

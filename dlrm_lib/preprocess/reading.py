@@ -48,7 +48,7 @@ def _read_part(
     dictionaries = [Dictionary() for _ in range(job.columns.categorical)]
     blocks: list[int] = []
     bad = np.zeros(len(REASONS), np.int64)
-    cut = [0] * job.columns.categorical
+    missing, cut = [0] * job.columns.categorical, [0] * job.columns.categorical
     line = 0
     full = False
     with written(job.work / f"{name}.rows") as spill, written(job.work / f"{name}.bad") as rejected:
@@ -68,6 +68,7 @@ def _read_part(
                     in_bags = bags.split(rows.tokens(j), column.separator, column.most)
                     of_column = bags.codes(in_bags, dictionary, len(rows.label), column.most)
                     cut[j] += in_bags.cut
+                missing[j] += int(np.count_nonzero(of_column.reshape(len(rows.label), -1)[:, 0] == 0))
                 codes.append(bags.narrowed(of_column, dictionary.size))
             numerical = encode_integers(rows.integer, rows.missing, job.config.numeric_rule)
             write_block(spill, Block(rows.label, numerical, codes))
@@ -83,6 +84,7 @@ def _read_part(
         blocks=tuple(blocks),
         sizes=tuple(dictionary.size for dictionary in dictionaries),
         bad=tuple(bad.tolist()),
+        missing=tuple(missing),
         cut=tuple(cut),
     )
     return part, full

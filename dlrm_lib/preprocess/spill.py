@@ -31,7 +31,8 @@ class Part:
         blocks: Rows of each block.
         sizes: Distinct tokens of each column.
         bad: Rejected lines by reason, in the order of ``rows.REASONS``.
-        cut: For each categorical column, rows with more tokens than are kept.
+        missing: Rows without a token in each column.
+        cut: Rows with more tokens than are kept in each column; none where it does not hold bags.
     """
 
     name: str
@@ -40,7 +41,8 @@ class Part:
     blocks: tuple[int, ...]
     sizes: tuple[int, ...]
     bad: tuple[int, ...]
-    cut: tuple[int, ...] = ()
+    missing: tuple[int, ...]
+    cut: tuple[int, ...]
 
     @property
     def rows(self) -> int:

@@ -27,7 +27,7 @@ from dlrm_lib.files import resolved
 from dlrm_lib.model import DLRM
 from dlrm_lib.settings import as_text
 from dlrm_lib.training.build import Training, build
-from dlrm_lib.training.compatibility import data_facts, refuse_other_meaning, refuse_other_rows
+from dlrm_lib.training.compatibility import data_facts, refuse_other_meaning, refuse_other_rows, renamed
 from dlrm_lib.training.evaluation import Evaluation
 from dlrm_lib.training.needs import check_memory, check_weights
 from dlrm_lib.training.tensor_file import TensorFile, open_tensors, write_tensors
@@ -177,6 +177,16 @@ def reached(path: Path) -> dict[str, Any]:
         return dict(file.about["metrics"])
 
 
+def renamed_columns(path: Path, dataset: Dataset) -> dict[str, str]:
+    """The columns of a data set that a checkpoint knows by another name, with that name.
+
+    Raises:
+        InputError: no such file, not a checkpoint, or damaged.
+    """
+    with _opened(path, "checkpoint") as file:
+        return renamed(file.about, dataset)
+
+
 def _quality(evaluation: Evaluation) -> float:
     return -evaluation.log_loss if evaluation.auc is None else evaluation.auc
 
@@ -215,7 +225,7 @@ def _complete(about: dict[str, Any]) -> None:
         (rule,) = (rule for rule in NUMERIC_RULES.values() if rule.missing_number == about["missing_number"])
         about["numeric_rules"] = [dataclasses.asdict(rule)] * about["numerical"]
     about.setdefault("indices_per_lookup", about["model"]["num_indices_per_lookup"])
-    about.setdefault("bags", [1] * len(about["cardinalities"]))
+    about.setdefault("columns", None)
 
 
 def _saved(model: DLRM, file: TensorFile) -> dict[str, torch.Tensor]:
@@ -272,17 +282,11 @@ def _config(path: Path, about: dict[str, Any]) -> Config:
         ) from None
 
 
-def _columns(about: dict[str, Any]) -> RawColumns:
-    unnamed = RawColumns.unnamed(about["numerical"], len(about["bags"]))
-    tokens = (dataclasses.replace(of, most=most) for of, most in zip(unnamed.tokens, about["bags"], strict=True))
-    return dataclasses.replace(unnamed, tokens=tuple(tokens))
-
-
 def _model(about: dict[str, Any], config: Config) -> DLRM:
     spec = FeatureSpec(
         numerical=about["numerical"],
         cardinalities=tuple(about["cardinalities"]),
         numeric_rules=tuple(map(NumericRule.of, about["numeric_rules"])),
-        raw_columns=_columns(about),
+        raw_columns=RawColumns.of(about["columns"]) if about["columns"] else None,
     )
     return DLRM(spec, config.model)
