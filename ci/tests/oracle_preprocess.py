@@ -127,7 +127,9 @@ def encode(days: list[Path], config, columns, earlier: Expected | None = None, e
 
     general, *special = str(config.frequency_limit).split(",")
     limits = dict.fromkeys(range(columns.categorical), int(general))
-    limits |= {int(column): int(limit) for column, limit in (pair.split(":") for pair in special)}
+    names = list(columns.categorical_names)
+    for column, limit in (pair.split(":") for pair in special):
+        limits[names.index(column) if column in names else int(column)] = int(limit)
     vocabularies, rare = [], []
     for column in range(columns.categorical):
         counted = rows if config.vocabulary_days == "all" else train

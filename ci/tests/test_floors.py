@@ -15,7 +15,7 @@ FLOORS = {
                < manifest runs < drift""",
     "what it is": "model dataset synthetic download < optim",
     "how it runs": "backends",
-    "work": "preprocess training baselines process < workspace raw_rows",
+    "work": "preprocess training baselines process < workspace raw_rows inspection",
     "faces": "plots < benchmark full_scale exercises lab serving < doctor",
     "command line": "console < commands < __main__",
 }

@@ -17,6 +17,7 @@ from dlrm_lib.commands.command import (
     refuse_existing,
     refuse_several_processes,
 )
+from dlrm_lib.commands.inspection import inspect
 from dlrm_lib.config import fields
 from dlrm_lib.console import progress_bars, say
 from dlrm_lib.errors import InputError
@@ -79,21 +80,24 @@ def generate(arguments: argparse.Namespace) -> None:
 
 
 def preprocess(arguments: argparse.Namespace) -> None:
-    """Encodes raw rows with Spark."""
+    """Encodes raw rows with Spark, or looks at what they are."""
+    if arguments.inspect:
+        inspect(arguments)
+        return
     from dlrm_lib.columns import RawColumns
     from dlrm_lib.drift import drift_remarks
     from dlrm_lib.manifest import Manifest
     from dlrm_lib.preprocess import inherited, preprocess
 
     refuse_several_processes()
-    config = configuration(arguments).preprocess
+    config, output = configuration(arguments).preprocess, arguments.output or _ENCODED
     if arguments.vocabulary:
         config = inherited(config, Manifest.read(arguments.vocabulary), given_settings(arguments))
-    refuse_existing(arguments.output, arguments.overwrite)
+    refuse_existing(output, arguments.overwrite)
     try:
         manifest = preprocess(
-            arguments.input,
-            arguments.output,
+            arguments.input or _RAW,
+            output,
             config,
             columns=RawColumns.read(arguments.feature_spec) if arguments.feature_spec else None,
             vocabulary=arguments.vocabulary,
@@ -124,7 +128,7 @@ def preprocess(arguments: argparse.Namespace) -> None:
     for reason, lines in manifest.quarantined.items():
         print(f"{lines:>12,} {reason}")
     if manifest.quarantined:
-        print(f"{'':>12} see {arguments.output / 'quarantine' / 'rejected.tsv'}")
+        print(f"{'':>12} see {output / 'quarantine' / 'rejected.tsv'}")
     for remark in drift_remarks(manifest):
         print(f"{'remark':>10}: {remark}")
 
@@ -178,8 +182,17 @@ DATA_COMMANDS = (
         help="encode raw click logs with Spark",
         settings=tuple(f.name for section, f in fields() if section == "preprocess"),
         flags=(
-            ("--input", {**PATH, "default": _RAW, "help": "folder of day files, or one file (default: data/raw)"}),
-            ("--output", {**PATH, "default": _ENCODED, "help": "folder to make (default: data/encoded)"}),
+            ("--input", {**PATH, "help": "folder of day files, or one file (default: data/raw)"}),
+            ("--output", {**PATH, "help": "folder to make (default: data/encoded)"}),
+            (
+                "--inspect",
+                {
+                    **PATH,
+                    "metavar": "FILE",
+                    "help": "only look at the first rows of a file, and write what its columns could be as a feature "
+                    "spec to edit: to --output, or as feature_spec.yaml beside the file",
+                },
+            ),
             (
                 "--feature_spec",
                 {**PATH, "help": "YAML whose channel_spec names the columns; default: Criteo's 13 and 26"},
