@@ -26,17 +26,18 @@ class Manifest:
     Attributes:
         config: The ``PreprocessConfig`` as a dictionary.
         source: One ``{"name", "bytes", "sha256"}`` per raw file, in time order.
-        rows: Rows in each split.
+        rows: Rows in each split; in ``train`` those that ``negative_rate`` has left.
         clicks: Rows with label 1 in each split.
         quarantined: Rejected lines by reason.
         cardinalities: Ids per categorical column, id 0 included.
         vocabulary: Hash of all kept values and their ids.
         vocabularies: Hash of each categorical column's kept values in the order of their ids, to name the column that
             differs; empty where they are not known.
-        columns: What the rows of each split are like, by column (``num_0``, ``cat_0``, …) and split, as shares of its
-            rows and as encoded numbers: ``missing`` (or 0, where the numeric rule gives both one number), ``unknown``
+        columns: What the rows of each split are like (those left out included), by column (``num_0``, ``cat_0``, …) and
+            split, as shares of its rows and as encoded numbers: ``missing`` (or 0, where the numeric rule gives both one number), ``unknown``
             (a token without an id of its own: too rare, or never seen in the rows that were counted), ``mean``,
             ``deviation`` and whether it is ``constant``. Empty where nobody counted, as in earlier versions.
+        left_out: Training rows without a click that ``negative_rate`` has left out.
     """
 
     config: dict[str, Any]
@@ -48,6 +49,17 @@ class Manifest:
     vocabulary: str
     vocabularies: list[str] = dataclasses.field(default_factory=list)
     columns: dict[str, dict[str, dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    left_out: int = 0
+
+    @property
+    def negative_rate(self) -> float:
+        """Share of the non-clicks that are among the training rows: 1, unless the encoding left some out."""
+        return float(self.config.get("negative_rate", 1.0))
+
+    @property
+    def accepted(self) -> dict[str, int]:
+        """Rows in each split, those left out included."""
+        return self.rows | {"train": self.rows["train"] + self.left_out}
 
     @property
     def hashes(self) -> dict[str, str]:

@@ -111,6 +111,7 @@ def restore_model(path: Path, training: Training) -> None:
     with _opened(path, "checkpoint") as file:
         refuse_other_meaning(path, file.about, training.dataset)
         file.read(_saved(training.model, file))
+        training.model.negative_rate = file.about["negative_rate"]
 
 
 def save_state(path: Path, training: Training, results: Results) -> None:
@@ -214,6 +215,7 @@ def _complete(about: dict[str, Any]) -> None:
         (rule,) = (rule for rule in NUMERIC_RULES.values() if rule.missing_number == about["missing_number"])
         about["numeric_rules"] = [dataclasses.asdict(rule)] * about["numerical"]
     about.setdefault("indices_per_lookup", about["model"]["num_indices_per_lookup"])
+    about.setdefault("negative_rate", 1.0)
 
 
 def _saved(model: DLRM, file: TensorFile) -> dict[str, torch.Tensor]:
@@ -276,4 +278,4 @@ def _model(about: dict[str, Any], config: Config) -> DLRM:
         cardinalities=tuple(about["cardinalities"]),
         numeric_rules=tuple(map(NumericRule.of, about["numeric_rules"])),
     )
-    return DLRM(spec, config.model)
+    return DLRM(spec, config.model, negative_rate=about["negative_rate"])
