@@ -54,7 +54,9 @@ def logistic_regression(dataset: EncodedDataset, strengths: Sequence[float] = (0
             model.set_params(C=strength).fit(train, clicked)
         loss = -np.inf  # without validation rows the first one stays
         if len(dataset.validation):
-            loss = log_loss(np.asarray(dataset.validation.label), _among_all(dataset, model.predict_proba(validation)[:, 1]))
+            loss = log_loss(
+                np.asarray(dataset.validation.label), _among_all(dataset, model.predict_proba(validation)[:, 1])
+            )
         if loss >= best_loss:
             break
         best_loss, best = loss, _among_all(dataset, model.predict_proba(test)[:, 1])

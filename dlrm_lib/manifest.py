@@ -33,10 +33,11 @@ class Manifest:
         vocabulary: Hash of all kept values and their ids.
         vocabularies: Hash of each categorical column's kept values in the order of their ids, to name the column that
             differs; empty where they are not known.
-        columns: What the rows of each split are like (those left out included), by column (``num_0``, ``cat_0``, …) and
-            split, as shares of its rows and as encoded numbers: ``missing`` (or 0, where the numeric rule gives both one number), ``unknown``
-            (a token without an id of its own: too rare, or never seen in the rows that were counted), ``mean``,
-            ``deviation`` and whether it is ``constant``. Empty where nobody counted, as in earlier versions.
+        columns: What the rows of each split are like, those left out included, by column (``num_0``, ``cat_0``, …) and
+            split, as shares of its rows and as encoded numbers: ``missing`` (or 0, where the numeric rule gives both
+            one number), ``unknown`` (a token without an id of its own: too rare, or never seen in the rows that were
+            counted), ``mean``, ``deviation`` and whether it is ``constant``. Empty where nobody counted, as in earlier
+            versions.
         left_out: Training rows without a click that ``negative_rate`` has left out.
     """
 

@@ -48,7 +48,7 @@ class PreprocessConfig(Section):
     )
     negative_rate: float = option(
         1.0,
-        "share of the training rows without a click that is kept; what a model learns from them is corrected to all rows",
+        "share of the training rows without a click that is kept; predictions are corrected to all rows",
         above=0.0,
         at_most=1.0,
     )

@@ -117,7 +117,8 @@ class DLRM(nn.Module):
     def train_among(self, negative_rate: float) -> None:
         """Makes it ready to go on with training rows of another rate: its last bias moves, and no answer changes."""
         if negative_rate != self.negative_rate:
-            linear_layers(self.top)[-1].bias += logit_shift(self.negative_rate) - logit_shift(negative_rate)
+            last = linear_layers(self.top)[-1]
+            last.bias.add_(logit_shift(self.negative_rate) - logit_shift(negative_rate))
             self.negative_rate = negative_rate
 
 

@@ -16,17 +16,21 @@ _SERIES = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY)
 
 
 @style()
-def learning_curves(progress: Sequence[Any], evaluations: Sequence[Any], levels: Mapping[str, float]) -> Figure:
+def learning_curves(
+    progress: Sequence[Any], evaluations: Sequence[Any], levels: Mapping[str, float], *, negative_rate: float = 1.0
+) -> Figure:
     """Training and validation loss beside validation AUC.
 
     Args:
         progress: Events of training with ``step`` and ``loss``, in nats.
         evaluations: Events with ``step``, ``log_loss`` and ``auc``, on the validation rows.
         levels: Name → AUC of what to compare with, drawn as horizontal lines.
+        negative_rate: Share of the non-clicks among the training rows: their loss is then not to be compared.
     """
     tested = [e.step for e in evaluations]
     figure, (left, right) = panels(["Log loss while training", "AUC of the validation rows"], size=(9.5, 3.6))
-    left.plot([e.step for e in progress], [e.loss for e in progress], color=SKY, linewidth=1.2, label="training rows")
+    name = "training rows" if negative_rate == 1 else f"training rows, {negative_rate:g} of the non-clicks"
+    left.plot([e.step for e in progress], [e.loss for e in progress], color=SKY, linewidth=1.2, label=name)
     left.plot(
         tested, [e.log_loss for e in evaluations], color=BLUE, marker="o", markersize=3.5, label="validation rows"
     )

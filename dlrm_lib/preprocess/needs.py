@@ -1,8 +1,8 @@
 """Before the work starts: how many rows there are, what they need of disk, memory and time, and whether it is there.
 
-The rows, and the clicks among them, are estimated from the start of the first and of the last file. What disk and memory
-they need is bounded from above (with ids of four bytes, which most are not); the time is that of the machine where it
-was measured.
+Rows, and clicks among them, are estimated from the start of the first and of the last file. What disk and memory they
+need is bounded from above (with ids of four bytes, which most are not); the time is that of the machine where it was
+measured.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def estimate_needs(files: list[Path], columns: RawColumns, cores: int, config: P
 
 
 def disk_needs(rows: int, columns: RawColumns, *, kept: float = 1.0) -> tuple[int, int]:
-    """Bytes of the data set and of the intermediate files that so many rows take at most, if a share of them is kept."""
+    """Bytes of the data set and of the intermediate files that so many rows take at most, a share of them kept."""
     row = 1 + 2 * columns.numerical + 4 * columns.categorical
     stay = round(rows * kept)
     # Codes and dealt rows, at the moment when both are there; the dictionaries are small beside them.

@@ -216,9 +216,7 @@ def _sample(tasks: Tasks, job: Job, parts: list[Part], split: dict[str, int]) ->
     if job.config.negative_rate == 1:
         return [part.rows for part in parts]
     firsts = _starts(part.rows for part in parts)
-    return tasks.run(
-        "sampling", partial(count_kept_rows, job, split["train"]), list(zip(parts, firsts, strict=True))
-    )
+    return tasks.run("sampling", partial(count_kept_rows, job, split["train"]), list(zip(parts, firsts, strict=True)))
 
 
 def _refuse_empty_sample(job: Job, rows: dict[str, int], kept: list[int]) -> None:
