@@ -1,4 +1,4 @@
-"""What a DLRM must beat: logistic regression and gradient-boosted trees on the same encoded rows, by how much."""
+"""What a DLRM must beat: the click rate, logistic regression and gradient-boosted trees on the same encoded rows."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ from threadpoolctl import threadpool_limits
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.dataset.encoded import ColumnSplit
 from dlrm_lib.metrics import log_loss
+from dlrm_lib.negatives import among_all
 
 _FOLDS = 5
 _PRIOR_ROWS = 5.0
+
+
+def click_rate(dataset: EncodedDataset) -> float:
+    """The share of clicks among all training rows: what to say of every row where nothing is known of any."""
+    return _among_all(dataset, np.asarray(dataset.train.label).mean(dtype=np.float64)).item()
 
 
 def logistic_regression(dataset: EncodedDataset, strengths: Sequence[float] = (0.01, 0.05, 0.2)) -> np.ndarray:
@@ -48,11 +54,18 @@ def logistic_regression(dataset: EncodedDataset, strengths: Sequence[float] = (0
             model.set_params(C=strength).fit(train, clicked)
         loss = -np.inf  # without validation rows the first one stays
         if len(dataset.validation):
-            loss = log_loss(np.asarray(dataset.validation.label), model.predict_proba(validation)[:, 1])
+            loss = log_loss(
+                np.asarray(dataset.validation.label), _among_all(dataset, model.predict_proba(validation)[:, 1])
+            )
         if loss >= best_loss:
             break
-        best_loss, best = loss, model.predict_proba(test)[:, 1].astype(np.float64)
+        best_loss, best = loss, _among_all(dataset, model.predict_proba(test)[:, 1])
     return best
+
+
+def _among_all(dataset: EncodedDataset, probability: np.ndarray) -> np.ndarray:
+    """Probabilities learned from the training rows, corrected where not all non-clicks are among them; as float64."""
+    return among_all(probability.astype(np.float64), dataset.manifest.negative_rate)
 
 
 def _most_frequent(values: np.ndarray) -> float:
@@ -135,9 +148,10 @@ def gradient_boosting(
         model.fit(features, clicked)
         last = trees - 1
         if len(label := np.asarray(dataset.validation.label)):
-            last = int(np.argmin([log_loss(label, p[:, 1]) for p in model.staged_predict_proba(validation)]))
+            staged = (_among_all(dataset, p[:, 1]) for p in model.staged_predict_proba(validation))
+            last = int(np.argmin([log_loss(label, probability) for probability in staged]))
         best = next(itertools.islice(model.staged_predict_proba(test), last, None))
-    return best[:, 1].astype(np.float64)
+    return _among_all(dataset, best[:, 1])
 
 
 def _parts(dataset: EncodedDataset, of_train: slice | np.ndarray) -> list[tuple[ColumnSplit, slice | np.ndarray]]:

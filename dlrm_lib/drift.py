@@ -74,11 +74,13 @@ def _classes(manifest: Manifest) -> Iterator[str]:
         if rows and clicks in (0, rows):
             share = "no row" if clicks == 0 else "every row"
             so = "there is nothing to learn" if split == "train" else "there is no AUC"
-            yield f"{share} of the {split} split is a click: {so}"
+            none_left = clicks == rows and split == "train" and manifest.left_out
+            raise_it = f"; --negative_rate {manifest.negative_rate:g} has kept no other: raise it" if none_left else ""
+            yield f"{share} of the {split} split is a click: {so}{raise_it}"
 
 
 def _columns(manifest: Manifest) -> Iterator[_Column]:
-    rows = manifest.rows
+    rows = manifest.accepted
     rule = NUMERIC_RULES.get(manifest.config.get("numeric_rule", ""))
     as_zero = rule is not None and abs(rule.missing_number - math.log(rule.shift)) < 1e-3
     for name, splits in manifest.columns.items():

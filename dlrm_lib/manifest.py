@@ -26,22 +26,23 @@ class Manifest:
     Attributes:
         config: The ``PreprocessConfig`` as a dictionary.
         source: One ``{"name", "bytes", "sha256"}`` per raw file, in time order.
-        rows: Rows in each split.
+        rows: Rows in each split; in ``train`` those that ``negative_rate`` has left.
         clicks: Rows with label 1 in each split.
         quarantined: Rejected lines by reason.
         cardinalities: Ids per categorical column, id 0 included.
         vocabulary: Hash of all kept values and their ids.
         vocabularies: Hash of each categorical column's kept values in the order of their ids, to name the column that
             differs; empty where they are not known.
-        columns: What the rows of each split are like, by column and split, in the order of the columns (``num_0``, …,
-            ``cat_0``, … where the log names none), as shares of its rows and as encoded numbers: ``missing`` (or 0,
-            where the numeric rule gives both one number), ``unknown``
-            (a token without an id of its own: too rare, or never seen in the rows that were counted), ``mean``,
-            ``deviation`` and whether it is ``constant``. Empty where nobody counted, as in earlier versions. A column
-            of bags is ``missing`` in rows without a token, and ``unknown`` in rows with such a token among others.
+        columns: What the rows of each split are like, those left out included, by column and split, in the order of the
+            columns (``num_0``, …, ``cat_0``, … where the log names none), as shares of its rows and as encoded numbers:
+            ``missing`` (or 0, where the numeric rule gives both one number), ``unknown`` (a token without an id of its
+            own: too rare, or never seen in the rows that were counted), ``mean``, ``deviation`` and whether it is
+            ``constant``. Empty where nobody counted, as in earlier versions. A column of bags is ``missing`` in rows
+            without a token, and ``unknown`` in rows with such a token among others.
         cut: For each column of bags, the rows that had more tokens than are kept.
         lineage: The data sets whose vocabulary was taken over, the oldest first, this one not included: of each what
             ``ancestor`` says. Every id that one of them has means the same value here. Empty where none was.
+        left_out: Training rows without a click that ``negative_rate`` has left out.
     """
 
     config: dict[str, Any]
@@ -55,6 +56,17 @@ class Manifest:
     columns: dict[str, dict[str, dict[str, Any]]] = dataclasses.field(default_factory=dict)
     cut: dict[str, int] = dataclasses.field(default_factory=dict)
     lineage: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    left_out: int = 0
+
+    @property
+    def negative_rate(self) -> float:
+        """Share of the non-clicks that are among the training rows: 1, unless the encoding left some out."""
+        return float(self.config.get("negative_rate", 1.0))
+
+    @property
+    def accepted(self) -> dict[str, int]:
+        """Rows in each split, those left out included."""
+        return self.rows | {"train": self.rows["train"] + self.left_out}
 
     @property
     def hashes(self) -> dict[str, str]:

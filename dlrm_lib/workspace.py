@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dlrm_lib.columns import CRITEO, RawColumns
-from dlrm_lib.config import Config, as_dict
+from dlrm_lib.config import Config, PreprocessConfig, as_dict
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.files import put_back, sha256, write_text
@@ -143,10 +143,11 @@ class Workspace:
         put_back(folder)
         if (folder / MANIFEST).exists():
             manifest = Manifest.read(folder)
-            rows = manifest.rows
+            rows = manifest.accepted
             counted = rows["train"] if self.config.preprocess.vocabulary_days == "training" else sum(rows.values())
             config = as_dict(self.config.preprocess.for_rows(counted))
-            if manifest.config == config and manifest.source == self._contents(source_files(raw)):
+            made_with = as_dict(PreprocessConfig()) | manifest.config  # an earlier version had fewer settings
+            if made_with == config and manifest.source == self._contents(source_files(raw)):
                 found = EncodedDataset(folder)
                 if found.spec.columns == self.columns:
                     return found

@@ -23,23 +23,37 @@ def write_split(folder: Path, spec: FeatureSpec, label, numerical, categorical) 
         np.asarray(categorical)[:, j].astype(dtype).tofile(folder / f"cat_{j}.bin")
 
 
-def random_dataset(folder: Path, rows=(3000, 500, 700), cardinalities=CARDINALITIES, numerical=4, seed=0, click=None):
-    """A data set with random features; ``click(numerical, categorical)`` gives each row's probability (default 0.3)."""
+def random_dataset(
+    folder: Path,
+    rows=(3000, 500, 700),
+    cardinalities=CARDINALITIES,
+    numerical=4,
+    seed=0,
+    click=None,
+    negative_rate=1.0,
+):
+    """A data set with random features; ``click(numerical, categorical)`` gives each row's probability (default 0.3).
+
+    Of the training rows without a click about the share ``negative_rate`` is kept.
+    """
     rng = np.random.default_rng(seed)
     rule = NUMERIC_RULES[PreprocessConfig().numeric_rule]
     spec = FeatureSpec(numerical=numerical, cardinalities=tuple(cardinalities), numeric_rules=(rule,) * numerical)
-    clicks = {}
+    clicks, kept_rows = {}, {}
     for split, n in zip(SPLITS, rows, strict=True):
         x = rng.lognormal(0, 1, (n, numerical)).astype(np.float16)
         ids = (rng.random((n, len(cardinalities))) ** 2 * np.array(cardinalities)).astype(np.int32)
         label = rng.random(n) < (click(x, ids) if click else 0.3)
         clicks[split] = int(label.sum())
-        write_split(folder / split, spec, label, x, ids)
+        kept = label | (rng.random(n) < negative_rate) if split == "train" and negative_rate < 1 else np.ones(n, bool)
+        kept_rows[split] = int(kept.sum())
+        write_split(folder / split, spec, label[kept], x[kept], ids[kept])
     spec.write(folder / "feature_spec.yaml")
     Manifest(
-        config=as_dict(PreprocessConfig()),
+        config=as_dict(PreprocessConfig(negative_rate=negative_rate)),
         source=[{"name": "day_0", "bytes": 1, "sha256": "0"}],
-        rows=dict(zip(SPLITS, rows, strict=True)),
+        rows=kept_rows,
+        left_out=sum(rows) - sum(kept_rows.values()),
         clicks=clicks,
         quarantined={},
         cardinalities=list(cardinalities),

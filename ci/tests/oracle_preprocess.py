@@ -94,10 +94,18 @@ def float16(x: int | None, rule: str) -> bytes:
 
 def splitmix64(seed: int, index: int) -> int:
     """The number by which training row ``index`` is sorted."""
-    z = (seed + (index + 1) * 0x9E3779B97F4A7C15) & _MASK
+    return _mixed((seed + (index + 1) * 0x9E3779B97F4A7C15) & _MASK)
+
+
+def _mixed(z: int) -> int:
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB & _MASK
     return z ^ (z >> 31)
+
+
+def stays(row: Row, index: int, config) -> bool:
+    """Whether training row ``index`` is kept: a click, or one whose number, mixed again, is below the rate."""
+    return bool(row.label) or _mixed(splitmix64(config.shuffle_seed, index)) < config.negative_rate * 2**64
 
 
 def encode(days: list[Path], config, columns, earlier: Expected | None = None, extend: bool = False) -> Expected:
@@ -120,10 +128,11 @@ def encode(days: list[Path], config, columns, earlier: Expected | None = None, e
     held_out = days_rows[-1] if len(days) > 1 else round(len(rows) * config.holdout_fraction)
     train = rows[: len(rows) - held_out]
     rest = rows[len(rows) - held_out :]
-    splits = {"train": train, "validation": rest[len(rest) // 2 :], "test": rest[: len(rest) // 2]}
+    accepted = {"train": train, "validation": rest[len(rest) // 2 :], "test": rest[: len(rest) // 2]}
+    order = [i for i, row in enumerate(train) if stays(row, i, config)]
     if config.order == "shuffled":
-        order = sorted(range(len(train)), key=lambda i: (splitmix64(config.shuffle_seed, i), i))
-        splits["train"] = [train[i] for i in order]
+        order.sort(key=lambda i: (splitmix64(config.shuffle_seed, i), i))
+    splits = accepted | {"train": [train[i] for i in order]}
 
     general, *special = str(config.frequency_limit).split(",")
     limits = dict.fromkeys(range(columns.categorical), int(general))
@@ -173,6 +182,7 @@ def encode(days: list[Path], config, columns, earlier: Expected | None = None, e
             for path in days
         ],
         "rows": {name: len(members) for name, members in splits.items()},
+        "left_out": len(train) - len(order),
         "clicks": {name: sum(row.label for row in members) for name, members in splits.items()},
         "quarantined": {reason: reasons[reason] for reason in _REASONS if reasons[reason]},
         "cut": {
@@ -187,7 +197,7 @@ def encode(days: list[Path], config, columns, earlier: Expected | None = None, e
         ],
     }
     described: dict[str, dict] = {}
-    for name, members in splits.items():
+    for name, members in accepted.items():
         for column in range(columns.numerical if members else 0):
             numbers = [struct.unpack("<e", float16(row.integers[column], config.numeric_rule))[0] for row in members]
             missing = struct.unpack("<e", float16(None, config.numeric_rule))[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import itertools
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from bench import command_line, cost, inference, preprocess, settings_fit, stability, time_to_auc
+from bench import command_line, cost, inference, negative_rate, preprocess, settings_fit, stability, time_to_auc
 from encoded import random_dataset
 from results.__main__ import main as figures
 from results.section import BEGIN, END
@@ -49,6 +50,13 @@ SMALLEST = {
     "inference": (
         "inference",
         ["--batch_sizes", "1", "16", "--repeats=2", "--seconds=0.001", "--most_rows=100", "--cores=1"],
+    ),
+    "negative_rate": (
+        "negative_rate",
+        [
+            *("--preset=smoke", "--rows=1600", "--rates=0.5,0.1", "--seeds", "1", "2"),
+            *("--cores=1", "--work_dir={folder}/rates"),
+        ],
     ),
     "preprocess": ("preprocess", [*ENCODE, "--rows=3000", "--peers=polars,polars_tuned,duckdb"]),
     "preprocess_scaling": ("preprocess", [*ENCODE, "--scaling=0.003,0.006"]),
@@ -295,6 +303,33 @@ def test_raw_rows_have_few_to_train_on_and_many_held_out(tmp_path):
     assert (raw / "day_6").read_bytes().endswith(b"\n")
 
 
+def test_negative_rate(records):
+    metrics = records["negative_rate"]["metrics"]
+    runs, of_rates = metrics["runs"], metrics["summary"]
+    assert [(run["seed"], run["negative_rate"]) for run in runs] == list(itertools.product((1, 2), (1.0, 0.5, 0.1)))
+    assert [of["negative_rate"] for of in of_rates] == [1.0, 0.5, 0.1]
+    assert [run["rows"] for run in runs[::3]] == [1200, 1200]
+    assert of_rates[0]["rows"] > of_rates[1]["rows"] > of_rates[2]["rows"] > 200  # so many clicks there are
+    assert (of_rates[0]["calibration_to_all"], of_rates[0]["calibrated"]) == (1, True)
+    for of in of_rates:
+        assert is_spread(of["seconds"], 2)
+        assert 0 < of["calibration"] < 5
+    assert not [*(records.folder.parent / "rates").iterdir()]
+
+
+@pytest.mark.parametrize(("calibrations", "calibrated"), [((0.99, 1.02), True), ((1.03, 1.01), False)])
+def test_a_rate_is_calibrated_if_its_seeds_are_on_average(calibrations, calibrated):
+    facts = {"rows": 10, "seconds": 1.0, "auc": 0.7, "log_loss": 0.5, "normalised_entropy": 0.9}
+    runs = [{"seed": seed, "negative_rate": 1.0, "calibration": 2.0, **facts} for seed in (1, 2)]
+    runs += [
+        {"seed": seed, "negative_rate": 0.1, "calibration": 2 * of, **facts} for seed, of in enumerate(calibrations, 1)
+    ]
+    every, tenth = negative_rate.summary(runs)
+    assert tenth["calibration_to_all"] == pytest.approx(sum(calibrations) / 2)
+    assert (every["calibrated"], tenth["calibrated"]) == (True, calibrated)
+    assert ("NOT" in negative_rate.report(tenth)) != calibrated
+
+
 def test_time_to_auc(records):
     record = records["time_to_auc"]
     metrics = record["metrics"]
@@ -380,6 +415,7 @@ BAD = {
     "cost": [["--rows", "many"], ["--seconds=-1"], ["--passes=0"]],
     "generate": [["--rows=0"], ["--repeats=x"]],
     "inference": [["--precisions", "fp8"], ["--batch_sizes", "0"], ["--seconds=inf"]],
+    "negative_rate": [["--rates=0.5,2"], ["--rates=nan"], ["--seeds", "x"], ["--rows=0"], ["--preset", "x"]],
     "preprocess": [["--rows=-3"], ["--peers=pandas"], ["--scaling=4,x"], ["--days=0"]],
     "reader": [["--rows=0"], ["--rounds=0"], ["--seconds=0"]],
     "stability": [["--preset", "nonsense"], ["--seeds", "-1"], ["--precisions", "tf32"]],

@@ -16,6 +16,7 @@ from dlrm_lib.backends.cpu.backend import Cpu
 from dlrm_lib.console import auc_text
 from dlrm_lib.dataset import Batch
 from dlrm_lib.errors import InputError, TrainingDiverged
+from dlrm_lib.model import DLRM
 from dlrm_lib.training import evaluation
 from dlrm_lib.training.evaluation import evaluate, predict, scored
 
@@ -23,7 +24,7 @@ from dlrm_lib.training.evaluation import evaluate, predict, scored
 class Linear(torch.nn.Module):
     """A model with the signature of a DLRM: a weighted sum of numbers and of one id, float32 [B]."""
 
-    parts = None
+    parts, negative_rate, among_all = None, 1.0, DLRM.among_all
 
     def __init__(self, weight: float = 0.4) -> None:
         super().__init__()

@@ -159,6 +159,9 @@ def check(
         {"shuffle_seed": 2**63 + 5, "frequency_limit": 1},
         {"vocabulary_days": "all", "frequency_limit": 3},
         {"numeric_rule": "log_x_plus_3", "frequency_limit": 8},
+        {"negative_rate": 0.4},
+        {"negative_rate": 0.7, "order": "input", "shuffle_seed": 3},
+        {"negative_rate": 1e-30},
     ],
     ids=str,
 )
@@ -187,22 +190,23 @@ def test_a_frequency_limit_left_open_follows_from_the_counted_rows(
 def test_bytes_do_not_depend_on_cores_partitions_parts_or_buckets(
     days: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    config = dataclasses.replace(LENIENT, negative_rate=0.6)
     source = write_days(tmp_path / "more", DAY_0 * 3 + DAY_1, DAY_1 * 5, DAY_2_CUT)
-    check(source, tmp_path / "2-1", LENIENT, partitions=1)
+    check(source, tmp_path / "2-1", config, partitions=1)
     expected = files_of(tmp_path / "2-1")
     for partitions in (3, 40):
-        preprocess(source, tmp_path / "out", LENIENT, columns=SMALL, partitions=partitions)
+        preprocess(source, tmp_path / "out", config, columns=SMALL, partitions=partitions)
         assert files_of(tmp_path / "out") == expected
     with monkeypatch.context() as patch:
         patch.setattr(shuffle, "_BUCKET_ROWS", 4)
         patch.setattr(pipeline, "Job", partial(pipeline.Job, part_rows=1, bin_tokens=4))
-        preprocess(source, tmp_path / "out", LENIENT, columns=SMALL, partitions=5)
+        preprocess(source, tmp_path / "out", config, columns=SMALL, partitions=5)
         assert files_of(tmp_path / "out") == expected
     for cores in (1, 3):
         session.spark_session().stop()
         assert session.spark_session(cores).sparkContext.defaultParallelism == cores
         for partitions in (1, 3):
-            preprocess(source, tmp_path / "out", LENIENT, columns=SMALL, partitions=partitions)
+            preprocess(source, tmp_path / "out", config, columns=SMALL, partitions=partitions)
             assert files_of(tmp_path / "out") == expected
     session.spark_session().stop()
     session.spark_session(2)
@@ -277,6 +281,7 @@ def test_random_lines(tmp_path: Path, seed: int) -> None:
         numeric_rule=rng.choice(["log_x_plus_2", "log_x_plus_3"]),
         order=rng.choice(["shuffled", "input"]),
         shuffle_seed=rng.randrange(2**64),
+        negative_rate=rng.choice([1.0, rng.random()]),
     )
     check(source, tmp_path / "encoded", config, columns, partitions=rng.randrange(1, 9))
 

@@ -47,8 +47,9 @@ class Inference:
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> torch.Tensor:
-        """A batch on the device → the logits of its samples, float32 [B]."""
+        """A batch on the device → the logits of its samples among all rows, float32 [B]."""
         with self.backend.computing_in(self.precision), self.backend.autocast(self.precision):
             logit = self.model.dense(batch.numerical, self._lookup(batch.categorical), self._parts).float()
+            logit = self.model.among_all(logit)
         self._after()
         return logit

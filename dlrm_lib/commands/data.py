@@ -118,6 +118,8 @@ def preprocess(arguments: argparse.Namespace) -> None:
     halves = {"test": f" (the first half of {last_day})", "validation": f" (the rest of {last_day})"}
     for split, rows in manifest.rows.items():
         rate = f", click rate {manifest.clicks[split] / rows:.4f}" if rows else ""
+        if split == "train" and manifest.negative_rate < 1:
+            rate += f" (of {manifest.accepted[split]:,}: all clicks, {manifest.negative_rate:g} of the others)"
         print(f"{split:>10}: {rows:,} rows{rate}{halves.get(split, '') if several else ''}")
     if ids := manifest.cardinalities:
         print(f"{'ids':>10}: {sum(ids):,} in {len(ids)} columns, the largest {max(ids):,}")

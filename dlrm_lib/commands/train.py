@@ -60,6 +60,7 @@ def _train(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> None:
             "what": "train",
             "device": training.backend.description,
             "step": step.done,
+            "negative_rate": training.model.negative_rate,
             **{name: dataclasses.asdict(event) for name, event in vars(results).items() if event},
             "config": as_dict(training.config),
         }
@@ -104,6 +105,8 @@ def _remark_before(training: Training) -> None:
     done, steps, settings = training.step.done, training.steps, training.settings
     if done:
         say(f"Resumed. {course(settings, steps, done)}", file=sys.stderr)
+    if (rate := training.model.negative_rate) < 1:
+        say(f"The loss in training is that of all clicks and {rate:g} of the other rows; evaluations are of all rows.")
     about_limits = training.dataset.manifest.about_limits()
     about_steps = list(misfits(settings, steps, done))
     for remark in (*about_steps, *([about_limits] if about_limits else [])):

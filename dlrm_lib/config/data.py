@@ -47,7 +47,15 @@ class PreprocessConfig(Section):
     )
     separate_missing: bool = option(False, "missing tokens get id 1 for themselves; id 0 then is rare or unseen")
     order: str = option("shuffled", "order of the training rows", choices=("shuffled", "input"))
-    shuffle_seed: int = option(0, "seed of the order of the training rows", at_least=0)
+    shuffle_seed: int = option(
+        0, "seed of the order of the training rows, and of which of them negative_rate keeps", at_least=0
+    )
+    negative_rate: float = option(
+        1.0,
+        "share of the training rows without a click that is kept; predictions are corrected to all rows",
+        above=0.0,
+        at_most=1.0,
+    )
     holdout_fraction: float = option(
         0.1, "share of the rows held out when there is only one day", at_least=0.0, below=1.0
     )

@@ -89,7 +89,9 @@ class TrainingPanel:
         elif run.over:
             parts.append(in_time(run.seconds))
         if run.progress:
-            parts.append(f"loss {run.progress[-1].loss:.4f}")
+            rate = run.dataset.manifest.negative_rate
+            sampled = "" if rate == 1 else f" of all clicks and {rate:g} of the other rows"
+            parts.append(f"loss {run.progress[-1].loss:.4f}{sampled}")
         if (best := run.results.best) and best.auc is not None:
             but = ", no better than the base rate" if best.is_no_better_than_the_base_rate else ""
             parts.append(f"best validation AUC {best.auc:.5f} (step {best.step:,}){but}")

@@ -37,4 +37,4 @@ def tuning_lab(
     run.train()
     History(folder).keep(run)
     print(f"{run.state} after {run.step:,} steps" + (f": {run.failure}" if run.failure else ""))
-    return learning_curves(run.progress, run.evaluations, {})
+    return learning_curves(run.progress, run.evaluations, {}, negative_rate=dataset.manifest.negative_rate)

@@ -15,6 +15,7 @@ from dlrm_lib.model.cost import linear_layers
 from dlrm_lib.model.embedding import EmbeddingTables
 from dlrm_lib.model.interactions import interaction
 from dlrm_lib.model.layers import MissingFlags, NumberEmbedding, Standardise, mlp
+from dlrm_lib.negatives import logit_shift
 
 
 class Parts(NamedTuple):
@@ -40,6 +41,7 @@ class DLRM(nn.Module):
     Attributes:
         spec: The columns that it was made for.
         linear: The first number of each embedding, of a bag's sum or of a number's vector also counts by itself.
+        negative_rate: Share of the non-clicks that were among its training rows, with all clicks (see ``negatives``).
 
     Raises:
         InputError: the data have no column at all.
@@ -53,11 +55,11 @@ class DLRM(nn.Module):
         torch.Size([3])
     """
 
-    def __init__(self, spec: FeatureSpec, config: ModelConfig) -> None:
+    def __init__(self, spec: FeatureSpec, config: ModelConfig, *, negative_rate: float = 1.0) -> None:
         super().__init__()
         if config.embed_numbers is None or config.linear is None:
             raise ValueError("settings of the model are left open: ModelConfig.for_rows settles them")
-        self.spec, self.linear = spec, config.linear
+        self.spec, self.linear, self.negative_rate = spec, config.linear, negative_rate
         has_bottom, dim = spec.numerical > 0, config.embedding_dim
         vectors = len(spec.cardinalities) + has_bottom + spec.numerical * config.embed_numbers
         if not vectors:
@@ -89,11 +91,11 @@ class DLRM(nn.Module):
         return Parts(self.bottom, self.interaction, self.top)
 
     def forward(self, numerical: torch.Tensor, categorical: torch.Tensor) -> torch.Tensor:
-        """float32 [B, N] and int32 [B, M] or [B, M, L] → the clicks' logits, float32 [B]."""
-        return self.dense(numerical, self.tables(categorical))
+        """float32 [B, N] and int32 [B, M] or [B, M, L] → the clicks' logits among all rows, float32 [B]."""
+        return self.among_all(self.dense(numerical, self.tables(categorical)))
 
     def dense(self, numerical: torch.Tensor, rows: torch.Tensor, parts: Parts | None = None) -> torch.Tensor:
-        """The part that autograd sees: float32 [B, N] and embedding rows [B, M, D] → logits [B].
+        """The part that autograd sees: float32 [B, N] and embedding rows [B, M, D] → logits among training rows [B].
 
         ``parts`` compute it in place of the model's own.
         """
@@ -106,6 +108,18 @@ class DLRM(nn.Module):
             rows = torch.cat([rows, self.numbers(numerical).to(rows.dtype)], 1)
         logit = parts.top(parts.interaction(bottom, rows)).squeeze(1)
         return logit + rows.shape[2] ** 0.5 * rows[..., 0].sum(1) if self.linear else logit
+
+    def among_all(self, logit: torch.Tensor) -> torch.Tensor:
+        """Logits [B] as ``dense`` gives them → what is answered: the same where all rows were trained on."""
+        return logit if self.negative_rate == 1 else logit + logit_shift(self.negative_rate)
+
+    @torch.no_grad()
+    def train_among(self, negative_rate: float) -> None:
+        """Makes it ready to go on with training rows of another rate: its last bias moves, and no answer changes."""
+        if negative_rate != self.negative_rate:
+            last = linear_layers(self.top)[-1]
+            last.bias.add_(logit_shift(self.negative_rate) - logit_shift(negative_rate))
+            self.negative_rate = negative_rate
 
 
 def blueprint(spec: FeatureSpec, config: ModelConfig) -> DLRM:

@@ -16,17 +16,21 @@ _SERIES = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY)
 
 
 @style()
-def learning_curves(progress: Sequence[Any], evaluations: Sequence[Any], levels: Mapping[str, float]) -> Figure:
+def learning_curves(
+    progress: Sequence[Any], evaluations: Sequence[Any], levels: Mapping[str, float], *, negative_rate: float = 1.0
+) -> Figure:
     """Training and validation loss beside validation AUC.
 
     Args:
         progress: Events of training with ``step`` and ``loss``, in nats.
         evaluations: Events with ``step``, ``log_loss`` and ``auc``, on the validation rows.
         levels: Name → AUC of what to compare with, drawn as horizontal lines.
+        negative_rate: Share of the non-clicks among the training rows: their loss is then not to be compared.
     """
     tested = [e.step for e in evaluations]
     figure, (left, right) = panels(["Log loss while training", "AUC of the validation rows"], size=(9.5, 3.6))
-    left.plot([e.step for e in progress], [e.loss for e in progress], color=SKY, linewidth=1.2, label="training rows")
+    name, loss = _training_rows(negative_rate), [e.loss for e in progress]
+    left.plot([e.step for e in progress], loss, color=SKY, linewidth=1.2, label=name)
     left.plot(
         tested, [e.log_loss for e in evaluations], color=BLUE, marker="o", markersize=3.5, label="validation rows"
     )
@@ -50,6 +54,11 @@ def learning_curves(progress: Sequence[Any], evaluations: Sequence[Any], levels:
     return figure
 
 
+def _training_rows(negative_rate: float) -> str:
+    """What the legend calls them: a loss among other shares of clicks is not to be compared."""
+    return "training rows" if negative_rate == 1 else f"training rows, {negative_rate:g} of the non-clicks"
+
+
 @style()
 def schedules(rates: Mapping[str, Sequence[float]], note: str | None = None) -> Figure:
     """Named learning rates over all steps, the first one drawn in front; below them a sentence, or room for one."""
@@ -64,13 +73,16 @@ def schedules(rates: Mapping[str, Sequence[float]], note: str | None = None) -> 
 
 
 @style()
-def passes(training: Sequence[float], validation: Sequence[float], best: int) -> Figure:
-    """Training and validation loss after each epoch, from 1; ``best`` is the epoch that was chosen."""
+def passes(training: Sequence[float], validation: Sequence[float], best: int, *, negative_rate: float = 1.0) -> Figure:
+    """Training and validation loss after each epoch, from 1; ``best`` is the epoch that was chosen.
+
+    ``negative_rate`` is the share of the non-clicks among the training rows, as in ``learning_curves``.
+    """
     epochs = range(1, len(validation) + 1)
     figure, ax = axes(
         "The same rows, again and again", "passes over the training rows", "log loss (nats)", size=(6.4, 3.6)
     )
-    ax.plot(epochs, training, color=SKY, marker="o", label="training rows")
+    ax.plot(epochs, training, color=SKY, marker="o", label=_training_rows(negative_rate))
     ax.plot(epochs, validation, color=BLUE, marker="o", label="validation rows")
     ax.plot(best, validation[best - 1], color=ORANGE, marker="*", markersize=16, linestyle="", label="highest AUC")
     ax.set_xticks(epochs)

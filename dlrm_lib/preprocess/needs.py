@@ -1,7 +1,8 @@
 """Before the work starts: how many rows there are, what they need of disk, memory and time, and whether it is there.
 
-The rows are estimated from the start of the first and of the last file. What disk and memory they need is bounded from
-above (with ids of four bytes, which most are not); the time is that of the machine where it was measured.
+Rows, and clicks among them, are estimated from the start of the first and of the last file. What disk and memory they
+need is bounded from above (with ids of four bytes, which most are not); the time is that of the machine where it was
+measured.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlrm_lib.columns import RawColumns
+from dlrm_lib.config import PreprocessConfig
 from dlrm_lib.errors import InputError
 from dlrm_lib.memory import available_memory
 
 _GB = 10**9
 _SAMPLE = 1 << 20  # bytes
+_MORE_CLICKS = 1.5  # than at the starts of the files: a click rate changes in the course of a day
 _START_SECONDS = 10
 _ROWS_PER_CORE_SECOND = 350_000  # of Criteo's 40 fields
 _JAVA_BYTES = 700_000_000
@@ -54,19 +57,23 @@ class Needs:
         )
 
 
-def estimate_needs(files: list[Path], columns: RawColumns, cores: int) -> Needs:
+def estimate_needs(files: list[Path], columns: RawColumns, cores: int, config: PreprocessConfig) -> Needs:
     """Estimates what a run needs.
 
     Args:
         files: Raw files in time order.
         columns: The columns of a raw row.
         cores: Tasks at a time.
+        config: How to encode.
     """
     size = sum(path.stat().st_size for path in files)
     sampled = [_sample(path) for path in {files[0], files[-1]}]
-    read, lines = (sum(column) for column in zip(*sampled, strict=True))
+    read, lines, clicks = (sum(column) for column in zip(*sampled, strict=True))
     rows = round(size * lines / read) if read else 0
-    output, spill = disk_needs(rows, columns)
+    held_out = files[-1].stat().st_size / max(size, 1) if len(files) > 1 else config.holdout_fraction
+    click_rate = min(1.0, _MORE_CLICKS * clicks / max(lines, 1))
+    kept = click_rate + (1 - click_rate) * config.negative_rate  # of the training rows
+    output, spill = disk_needs(rows, columns, kept=held_out + (1 - held_out) * kept)
     return Needs(
         files=len(files),
         bytes=size,
@@ -78,11 +85,12 @@ def estimate_needs(files: list[Path], columns: RawColumns, cores: int) -> Needs:
     )
 
 
-def disk_needs(rows: int, columns: RawColumns) -> tuple[int, int]:
-    """Bytes of the data set and of the intermediate files that so many rows take at most."""
-    output = rows * (1 + 2 * columns.numerical + 4 * sum(columns.bags))
+def disk_needs(rows: int, columns: RawColumns, *, kept: float = 1.0) -> tuple[int, int]:
+    """Bytes of the data set and of the intermediate files that so many rows take at most, a share of them kept."""
+    row = 1 + 2 * columns.numerical + 4 * sum(columns.bags)
+    stay = round(rows * kept)
     # Codes and dealt rows, at the moment when both are there; the dictionaries are small beside them.
-    return output, 2 * output + 8 * rows
+    return stay * row, rows * row + stay * (row + 8)
 
 
 def memory_needs(cores: int) -> int:
@@ -133,15 +141,19 @@ def fitting_tasks(memory: int | None, cores: int) -> int:
     return cores if memory is None else max(1, min(cores, (memory - _JAVA_BYTES) // _TASK_BYTES))
 
 
-def _sample(path: Path) -> tuple[float, int]:
-    """Some bytes from a file's start, as stored, and how many lines they hold."""
+def _sample(path: Path) -> tuple[float, int, int]:
+    """Some bytes from a file's start, as stored, how many lines they hold, and how many of those are of clicks."""
     if path.suffix != ".gz":
         with open(path, "rb") as file:
             text = file.read(_SAMPLE)
-        return len(text), text.count(b"\n") + (not text.endswith(b"\n") and bool(text))
+        return len(text), text.count(b"\n") + (not text.endswith(b"\n") and bool(text)), _clicks(text)
     with open(path, "rb") as stored, gzip.open(stored, "rb") as file:
         try:
             text = file.read(_SAMPLE)
         except (OSError, EOFError):
-            return os.path.getsize(path), 0  # damaged: the task that reads it says so
-        return min(stored.tell(), os.path.getsize(path)), text.count(b"\n")
+            return os.path.getsize(path), 0, 0  # damaged: the task that reads it says so
+        return min(stored.tell(), os.path.getsize(path)), text.count(b"\n"), _clicks(text)
+
+
+def _clicks(text: bytes) -> int:
+    return text.startswith(b"1\t") + text.count(b"\n1\t")

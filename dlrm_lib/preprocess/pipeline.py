@@ -5,7 +5,7 @@
 2. **Counting.** Spark shuffles the counts of all dictionaries by column; tasks add them up, rank the values, and give
    every dictionary its ids.
 3. **Encoding.** Now that all row numbers and vocabularies are known, codes are replaced by ids: an array look-up.
-   Held-out rows go straight to their place in the output; training rows are dealt into buckets.
+   Held-out rows go straight to their place in the output; training rows, all or a sample, are dealt into buckets.
 4. **Sorting.** Each bucket is sorted into its place.
 """
 
@@ -38,6 +38,7 @@ from dlrm_lib.preprocess.diagnosis import refuse_packed
 from dlrm_lib.preprocess.job import Job
 from dlrm_lib.preprocess.needs import Needs, check_needs, estimate_needs, fitting_tasks
 from dlrm_lib.preprocess.reading import hash_or_read
+from dlrm_lib.preprocess.sampling import count_kept_rows
 from dlrm_lib.preprocess.session import spark_session
 from dlrm_lib.preprocess.shuffle import bucket_bits
 from dlrm_lib.preprocess.source import Range, cut, empty_day, source_files, unread
@@ -143,7 +144,7 @@ def preprocess(
             if not here:
                 sources = [source, *([ancestor.folder] if ancestor else [])]
                 check_workers(spark, unfinished.data, unfinished.work, sources=sources)
-            needs = estimate_needs(files, columns, spark.defaultParallelism)
+            needs = estimate_needs(files, columns, spark.defaultParallelism, config)
             say(str(needs))
             check_needs(
                 needs, unfinished.data, unfinished.work, cores=spark.defaultParallelism, here=here, memory=memory
@@ -162,9 +163,11 @@ def preprocess(
             if not allow_empty_days:
                 _refuse_empty_days(job, parts)
             rows = _split(job, parts)
+            kept = _sample(tasks, job, parts, rows)
             if not allow_empty_splits:
                 _refuse_empty_splits(job, rows)
-            for remark in _make(tasks, job, hashes, parts, quarantined, rows):
+                _refuse_empty_sample(job, rows, kept)
+            for remark in _make(tasks, job, hashes, parts, quarantined, rows, kept):
                 say(remark)
         unfinished.finish()
     return Manifest.read(output)
@@ -240,10 +243,45 @@ def _refuse_empty_splits(job: Job, rows: dict[str, int]) -> None:
     )
 
 
+def _sample(tasks: Tasks, job: Job, parts: list[Part], split: dict[str, int]) -> list[int]:
+    """How many rows of each part stay: all, or those that ``negative_rate`` keeps."""
+    if job.config.negative_rate == 1:
+        return [part.rows for part in parts]
+    firsts = _starts(part.rows for part in parts)
+    return tasks.run("sampling", partial(count_kept_rows, job, split["train"]), list(zip(parts, firsts, strict=True)))
+
+
+def _refuse_empty_sample(job: Job, rows: dict[str, int], kept: list[int]) -> None:
+    """Refuses a ``negative_rate`` that leaves nothing to train on."""
+    if sum(kept) == rows["test"] + rows["validation"]:
+        raise InputError(
+            f"--negative_rate {job.config.negative_rate:g} leaves no rows for train.",
+            found=f"{rows['train']:,} rows to train on, none of them a click",
+            remedy="Raise --negative_rate; or accept it with --allow_empty_splits.",
+            fields=("negative_rate",),
+        )
+
+
 def _make(
-    tasks: Tasks, job: Job, hashes: list[str], parts: list[Part], quarantined: dict[str, int], split: dict[str, int]
+    tasks: Tasks,
+    job: Job,
+    hashes: list[str],
+    parts: list[Part],
+    quarantined: dict[str, int],
+    split: dict[str, int],
+    kept: list[int],
 ) -> list[str]:
-    """Makes the data set in ``job.folder``, the manifest last; returns what is worth a remark."""
+    """Makes the data set in ``job.folder``, the manifest last; returns what is worth a remark.
+
+    Args:
+        tasks: What runs on Spark.
+        job: What every task needs to know.
+        hashes: Of the files.
+        parts: All parts.
+        quarantined: Rejected lines by reason.
+        split: Rows of each split.
+        kept: How many rows of each part stay.
+    """
     for name in ("vocabulary", *SPLITS):
         (job.folder / name).mkdir(exist_ok=True)
     counted = split["train"] if job.config.vocabulary_days == "training" else sum(split.values())
@@ -258,14 +296,17 @@ def _make(
         raw_columns=job.columns,
         missing_id=int(job.config.separate_missing),
     )
+    left_out = sum(split.values()) - sum(kept)
+    stay = split | {"train": split["train"] - left_out}
     layout = Layout(
         rows=split,
+        kept=stay,
         spec=spec,
         shares=shares,
         parts=len(parts),
-        bucket_bits=bucket_bits(split["train"]),
+        bucket_bits=bucket_bits(stay["train"]),
     )
-    clicks, columns = _write(tasks, job, layout, parts)
+    clicks, columns = _write(tasks, job, layout, parts, kept)
     spec.write(job.folder / "feature_spec.yaml")
     cut = {
         column.name: sum(part.cut[j] for part in parts)
@@ -278,7 +319,8 @@ def _make(
             {"name": path.name, "bytes": path.stat().st_size, "sha256": sha}
             for path, sha in zip(job.files, hashes, strict=True)
         ],
-        rows={name: split[name] for name in SPLITS},
+        rows={name: stay[name] for name in SPLITS},
+        left_out=left_out,
         clicks=clicks,
         quarantined=quarantined,
         cardinalities=list(spec.cardinalities),
@@ -367,22 +409,22 @@ def _count(
 
 
 def _write(
-    tasks: Tasks, job: Job, layout: Layout, parts: list[Part]
+    tasks: Tasks, job: Job, layout: Layout, parts: list[Part], kept: list[int]
 ) -> tuple[dict[str, int], dict[str, dict[str, dict[str, Any]]]]:
-    """Writes all rows; returns the clicks of each split, and what its columns hold."""
+    """Writes all rows that stay; returns the clicks of each split, and what its columns hold."""
     reserve(job, layout)
-    firsts = _starts(part.rows for part in parts)
-    items = [(index, part, firsts[index]) for index, part in enumerate(parts)]
+    firsts, firsts_kept = _starts(part.rows for part in parts), _starts(kept)
+    items = [(index, part, firsts[index], firsts_kept[index]) for index, part in enumerate(parts)]
     rows = sum(part.rows for part in parts)
     encoded = tasks.run("encoding", partial(encode_part, job, layout), items, lambda at, _: parts[at].rows, rows)
-    if job.config.order == "shuffled" and layout.rows["train"]:
+    if job.config.order == "shuffled" and layout.kept["train"]:
         for part in parts:  # room for what comes
             (job.work / f"{part.name}.rows").unlink(missing_ok=True)
         dealt = np.stack([counts for _, _, counts in encoded])
         np.save(job.work / DEALT, np.cumsum(np.pad(dealt, ((0, 0), (1, 0))), axis=1))
         sizes = dealt.sum(axis=0).tolist()
         buckets = [(bucket, first) for bucket, first in enumerate(_starts(sizes)) if sizes[bucket]]
-        sort, rows = partial(sort_bucket, job, layout), layout.rows["train"]
+        sort, rows = partial(sort_bucket, job, layout), layout.kept["train"]
         tasks.run("sorting", sort, buckets, lambda at, _: sizes[buckets[at][0]], rows)
     clicks = {split: sum(clicks[split] for clicks, _, _ in encoded) for split in SPLITS}
     return clicks, described({split: [tallies[split] for _, tallies, _ in encoded] for split in SPLITS})

@@ -7,6 +7,7 @@ again writes the same bytes again.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,10 @@ class Block(NamedTuple):
     numerical: np.ndarray
     codes: list[np.ndarray]
 
+    def take(self, rows: slice | np.ndarray) -> Block:
+        """Those of its rows."""
+        return Block(self.label[rows], self.numerical[rows], [codes[rows] for codes in self.codes])
+
 
 @contextlib.contextmanager
 def written(path: Path) -> Iterator[BinaryIO]:
@@ -97,6 +102,17 @@ def read_blocks(folder: Path, part: Part, columns: RawColumns) -> Iterator[Block
 def _read_codes(file: BinaryIO, kind: type, rows: int, most: int) -> np.ndarray:
     codes: np.ndarray = np.fromfile(file, kind, rows * most)
     return codes if most == 1 else codes.reshape(rows, most)
+
+
+def read_labels(folder: Path, part: Part, columns: RawColumns) -> np.ndarray:
+    """A part's labels alone, bool [rows]."""
+    labels = [np.empty(0, np.bool_)]
+    with open(folder / f"{part.name}.rows", "rb") as file:
+        for rows in part.blocks:
+            widths = np.fromfile(file, np.uint8, columns.categorical)
+            labels.append(np.fromfile(file, np.bool_, rows))
+            file.seek(rows * (2 * columns.numerical + int(widths @ np.array(columns.bags, int))), os.SEEK_CUR)
+    return np.concatenate(labels)
 
 
 def write_dictionaries(path: Path, dictionaries: Sequence[Dictionary]) -> None:

@@ -16,6 +16,7 @@ from dlrm_lib.preprocess.bags import filled
 from dlrm_lib.preprocess.compiled import compiled
 from dlrm_lib.preprocess.counting import Share, part_ids
 from dlrm_lib.preprocess.job import Job
+from dlrm_lib.preprocess.sampling import kept_rows
 from dlrm_lib.preprocess.shuffle import deal
 from dlrm_lib.preprocess.spill import Part, read_blocks, written
 from dlrm_lib.preprocess.tally import Tally
@@ -31,6 +32,7 @@ class Layout:
 
     Attributes:
         rows: Of each split, in that order, as ``split_rows`` has it.
+        kept: The same without the training rows that ``negative_rate`` leaves out.
         spec: The encoded columns.
         shares: The shares of each column.
         parts: How many parts there are.
@@ -38,6 +40,7 @@ class Layout:
     """
 
     rows: dict[str, int]
+    kept: dict[str, int]
     spec: FeatureSpec
     shares: tuple[tuple[Share, ...], ...]
     parts: int
@@ -60,13 +63,13 @@ def reserve(job: Job, layout: Layout) -> None:
     for split in SPLITS:
         for name in (layout.record.names or ())[1:]:
             with open(job.folder / split / f"{name}.bin", "ab") as file:
-                file.truncate(layout.rows[split] * layout.record[name].itemsize)
+                file.truncate(layout.kept[split] * layout.record[name].itemsize)
 
 
 def encode_part(
-    job: Job, layout: Layout, index: int, part: Part, first: int
+    job: Job, layout: Layout, index: int, part: Part, first: int, first_kept: int
 ) -> tuple[dict[str, int], dict[str, Tally], np.ndarray]:
-    """Replaces a part's codes by ids and writes its rows into their splits, or dealt into buckets.
+    """Replaces a part's codes by ids and writes the rows that stay into their splits, or dealt into buckets.
 
     Args:
         job: What every task needs to know.
@@ -74,24 +77,34 @@ def encode_part(
         index: The part's place among all parts.
         part: The part.
         first: The number of its first row.
+        first_kept: How many rows stay before it.
 
     Returns:
         Clicks by split.
-        What the columns of each split hold.
+        What the columns of each split hold, rows that do not stay included.
         int64 [buckets]: how many of its rows each bucket of training rows gets.
     """
-    shuffled = min(part.rows, max(0, layout.rows["train"] - first)) if job.config.order == "shuffled" else 0
-    place = np.arange(part.rows)
-    number = splitmix64(job.config.shuffle_seed, np.arange(first, first + shuffled))
+    kept = kept_rows(job, layout.rows["train"], part, first)
+    numbers = np.arange(part.rows) if kept is None else np.flatnonzero(kept)
+    rows = len(numbers)
+    shuffled = min(rows, max(0, layout.kept["train"] - first_kept)) if job.config.order == "shuffled" else 0
+    place = np.arange(rows)
+    number = splitmix64(job.config.shuffle_seed, first + numbers[:shuffled])
     place[:shuffled], dealt = deal(number, layout.bucket_bits)
-    records = np.empty(part.rows, layout.record)
+    records = np.empty(rows, layout.record)
     records["number"][place[:shuffled]] = number
     ids = part_ids(job, index, part, layout.parts, layout.shares)
     ids = [of.astype(name) for of, name in zip(ids, layout.spec.category_dtypes, strict=True)]
     clicks, tallies = dict.fromkeys(SPLITS, 0), {split: Tally(layout.spec) for split in SPLITS}
-    row = 0
+    row = to = 0
     for block in read_blocks(job.work, part, job.columns):
-        at = place[row : row + len(block.label)]
+        for split, _, begin, end in _pieces(layout.rows, first + row, first + row + len(block.label)):
+            clicks[split] += int(block.label[begin:end].sum())
+            tallies[split].add(block.numerical[begin:end], [codes[begin:end] for codes in block.codes], ids)
+        stay = slice(None) if kept is None else kept[row : row + len(block.label)]
+        row += len(block.label)
+        block = block.take(stay)
+        at = place[to : to + len(block.label)]
         records["label"][at] = block.label
         records["numerical"][at] = block.numerical
         for column, (of, codes) in enumerate(zip(ids, block.codes, strict=True)):
@@ -100,22 +113,19 @@ def encode_part(
             else:  # what fills up a bag is the first id that the column does not have
                 padding = layout.spec.cardinalities[column]
                 records[f"cat_{column}"][at] = np.where(filled(codes), padding, of[np.where(filled(codes), 0, codes)])
-        for split, _, begin, end in _pieces(layout, first + row, first + row + len(block.label)):
-            clicks[split] += int(block.label[begin:end].sum())
-            tallies[split].add(block.numerical[begin:end], [codes[begin:end] for codes in block.codes], ids)
-        row += len(block.label)
+        to += len(block.label)
     if shuffled:
         with written(job.work / f"{index}.dealt") as file:  # tofile would not notice a disk that gets full
             file.write(records[:shuffled].view(np.uint8).data)
-    for split, to, begin, end in _pieces(layout, first + shuffled, first + part.rows):
+    for split, to, begin, end in _pieces(layout.kept, first_kept + shuffled, first_kept + rows):
         _write_at(job, split, to, end - begin, [records[shuffled:][begin:end]])
     return clicks, tallies, dealt
 
 
-def _pieces(layout: Layout, row: int, stop: int) -> Iterator[tuple[str, int, int, int]]:
+def _pieces(rows_of: dict[str, int], row: int, stop: int) -> Iterator[tuple[str, int, int, int]]:
     """Cuts rows ``row`` to ``stop`` by split: its name, the first row's place in it, the piece counted from ``row``."""
     begin = 0
-    for split, rows in layout.rows.items():
+    for split, rows in rows_of.items():
         first, last = max(row, begin), min(stop, begin + rows)
         if first < last:
             yield split, first - begin, first - row, last - row

@@ -68,7 +68,8 @@ def build(config: Config, dataset: Dataset, *, backend: Backend | None = None, m
         config: Settings, open or resolved.
         dataset: What to train on.
         backend: Where; by default what the configuration says.
-        model: To go on with, instead of a new one; it is moved to the device.
+        model: To go on with, instead of a new one; it is moved to the device, and goes on with the ``negative_rate`` of
+            the data set.
 
     Raises:
         InputError: this machine or device cannot do what the configuration asks for, or lacks the memory for it, or
@@ -80,7 +81,8 @@ def build(config: Config, dataset: Dataset, *, backend: Backend | None = None, m
     check_memory(config, dataset, backend, there=model is not None)
     if model is None:
         backend.seed(settings.seed)
-        model = DLRM(dataset.spec, config.model)
+        model = DLRM(dataset.spec, config.model, negative_rate=dataset.manifest.negative_rate)
+    model.train_among(dataset.manifest.negative_rate)
     model = model.to(backend.torch_device)
     batch_size = settings.batch_size_for(len(dataset.train))
     train = _whole_batches(dataset.train, batch_size, backend)

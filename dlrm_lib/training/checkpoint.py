@@ -112,6 +112,7 @@ def restore_model(path: Path, training: Training) -> None:
     with _opened(path, "checkpoint") as file:
         refuse_other_meaning(path, file.about, training.dataset)
         file.read(_saved(training.model, file))
+        training.model.negative_rate = file.about["negative_rate"]
 
 
 def save_state(path: Path, training: Training, results: Results) -> None:
@@ -226,6 +227,7 @@ def _complete(about: dict[str, Any]) -> None:
         about["numeric_rules"] = [dataclasses.asdict(rule)] * about["numerical"]
     about.setdefault("indices_per_lookup", about["model"]["num_indices_per_lookup"])
     about.setdefault("columns", None)
+    about.setdefault("negative_rate", 1.0)
 
 
 def _saved(model: DLRM, file: TensorFile) -> dict[str, torch.Tensor]:
@@ -289,4 +291,4 @@ def _model(about: dict[str, Any], config: Config) -> DLRM:
         numeric_rules=tuple(map(NumericRule.of, about["numeric_rules"])),
         raw_columns=RawColumns.of(about["columns"]) if about["columns"] else None,
     )
-    return DLRM(spec, config.model)
+    return DLRM(spec, config.model, negative_rate=about["negative_rate"])

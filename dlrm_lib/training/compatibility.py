@@ -37,6 +37,7 @@ def data_facts(dataset: Dataset) -> dict[str, Any]:
         "cardinalities": list(spec.cardinalities),
         "indices_per_lookup": manifest.config.get("indices_per_lookup", 1),
         "vocabularies": manifest.vocabularies,
+        "negative_rate": manifest.negative_rate,
         "encoding": manifest.config,
         "source": manifest.source,
         "rows": manifest.rows,
@@ -190,7 +191,7 @@ def _other_rows(then: Facts, now: Facts) -> Iterator[_Difference]:
                 yield _Difference(f"{file['name']}: not what it held then", as_it_was)
         orders = _order(then), _order(now)
         for name in orders[0] | orders[1]:
-            before, after = (order.get(name) for order in orders)
+            before, after = (order.get(name, _ALL if name == "negative_rate" else None) for order in orders)
             set_back = f"Set --{name} {as_text(before)}" if name not in _OF_PREPROCESS else _encode(name, before)
             yield from _compared(name, before, after, set_back)
         for split, rows in now["rows"].items():
@@ -202,15 +203,17 @@ def _other_rows(then: Facts, now: Facts) -> Iterator[_Difference]:
     yield from _compared("training rows", then["training_rows"], now["training_rows"], share)
 
 
-_OF_PREPROCESS = ("order", "shuffle_seed")
+_OF_PREPROCESS = ("order", "negative_rate", "shuffle_seed")
+_ALL = 1.0  # the negative_rate that keeps every row
 _OF_RANDOM_ROWS = {"seed": "seed", "ids": "ids", "fixed": "num_indices_per_lookup_fixed"}
 
 
 def _order(facts: Facts) -> dict[str, Any]:
-    """The settings behind which row comes when; where rows are in the order of the input, no seed is."""
+    """The settings behind which row comes when; where all rows are in the order of the input, no seed is."""
     known = {**facts["encoding"], **{name: file[name] for file in facts["source"] for name in file if name == "seed"}}
-    names = _OF_PREPROCESS if known.get("order") == "shuffled" else _OF_PREPROCESS[:1]
-    order = {name: known[name] for name in names if name in known}
+    sampled = known.get("negative_rate", _ALL) != _ALL
+    matters = {"order": True, "negative_rate": sampled, "shuffle_seed": sampled or known.get("order") == "shuffled"}
+    order = {name: known[name] for name in _OF_PREPROCESS if name in known and matters[name]}
     return order | {name: known[of] for of, name in _OF_RANDOM_ROWS.items() if of in known}
 
 
