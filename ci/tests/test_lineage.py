@@ -98,7 +98,12 @@ def test_three_generations_are_the_oracles(tmp_path: Path, modes: tuple[bool, bo
         assert (manifest.vocabulary == manifest.lineage[-1]["vocabulary"]) == (not extend)
     grown = [sum(map(len, generation.vocabularies)) for generation in generations]
     assert [after > before for before, after in itertools.pairwise(grown)] == list(modes)
-    assert EncodedDataset(tmp_path / "2").spec.missing_id == separate
+    dataset = EncodedDataset(tmp_path / "2")
+    assert dataset.spec.missing_id == separate
+    for column, vocabulary in enumerate(generations[-1].vocabularies):
+        known = dataset.vocabulary(column)
+        assert [(known.value(i), known.counts[i], i) for i in range(1, len(known))] == vocabulary
+        assert known.ids(["", "never seen"]).tolist() == [separate, 0]
 
 
 def test_one_step_and_two_give_ids_to_the_same_values(first: tuple[Path, oracle.Expected], tmp_path: Path) -> None:
@@ -110,6 +115,9 @@ def test_one_step_and_two_give_ids_to_the_same_values(first: tuple[Path, oracle.
         (tmp_path / name).write_bytes(text)
     run = partial(check, config=none_held_out, extend=True)
     middle = run(tmp_path / "a", tmp_path / "1", earlier=expected, vocabulary=encoded)
+    said: list[str] = []
+    preprocess(tmp_path / "a", tmp_path / "again", none_held_out, vocabulary=tmp_path / "1", announce=said.append)
+    assert said[-1] == "a was counted for this vocabulary before: now its values count twice"
     two = run(tmp_path / "b", tmp_path / "2", earlier=middle, vocabulary=tmp_path / "1")
     one = run(tmp_path / "both", tmp_path / "once", earlier=expected, vocabulary=encoded)
     for column in range(3):

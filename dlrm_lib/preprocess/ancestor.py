@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -137,6 +137,18 @@ class Ancestor:
                 raise _other_values(_kept(self.folder, column), "other values, or in another order")
         if digest(digests) != manifest.vocabulary:  # an earlier version kept no hash of each column
             raise _other_values(self.folder / "vocabulary", "other values, or in another order")
+
+    def remarks(self, source: list[dict[str, Any]]) -> list[str]:
+        """Sentences about raw files (as in a manifest) that were trained on before: their values are counted again."""
+        before = [entry["source"] for entry in (*self.manifest.lineage, self.manifest.ancestor)]
+        known = {file["sha256"] for files in before for file in _trained_on(files)}
+        again = [file["name"] for file in _trained_on(source) if file["sha256"] in known]
+        return [f"{name} was counted for this vocabulary before: now its values count twice" for name in again]
+
+
+def _trained_on(source: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The raw files without the held-out day."""
+    return source[:-1] if len(source) > 1 else source
 
 
 def taken_over(folder: str | Path | None, output: Path, *, extend: bool) -> Ancestor | None:

@@ -267,12 +267,13 @@ def _make(
     )
     clicks, columns = _write(tasks, job, layout, parts)
     spec.write(job.folder / "feature_spec.yaml")
+    source = [
+        {"name": path.name, "bytes": path.stat().st_size, "sha256": sha}
+        for path, sha in zip(job.files, hashes, strict=True)
+    ]
     Manifest(
         config=as_dict(job.config),
-        source=[
-            {"name": path.name, "bytes": path.stat().st_size, "sha256": sha}
-            for path, sha in zip(job.files, hashes, strict=True)
-        ],
+        source=source,
         rows={name: split[name] for name in SPLITS},
         clicks=clicks,
         quarantined=quarantined,
@@ -282,7 +283,7 @@ def _make(
         columns=columns,
         lineage=[*job.ancestor.manifest.lineage, job.ancestor.manifest.ancestor] if job.ancestor else [],
     ).write(job.folder)
-    return oddities.remarks(ranked, job.columns)
+    return [*oddities.remarks(ranked, job.columns), *(job.ancestor.remarks(source) if job.ancestor else [])]
 
 
 def _check_output(output: Path, source: Path) -> None:
