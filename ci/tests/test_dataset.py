@@ -183,7 +183,7 @@ def test_a_number_that_is_not_finite_is_named(dataset):
     values = np.fromfile(path, np.float16)
     values[4 * 3 + 2] = np.inf
     values.tofile(path)
-    with pytest.raises(InputError, match=r"numerical\.bin, row 3, column 2[\s\S]*found: inf"):
+    with pytest.raises(InputError, match=r"numerical\.bin, row 3, column num_2[\s\S]*found: inf"):
         list(EncodedDataset(dataset.folder).validation.batches(3))
 
 

@@ -184,11 +184,12 @@ def test_ctrl_c_keeps_what_is_done(raw: Path, tmp_path: Path) -> None:
     [
         (["--cores=0"], ["--cores", "'0'"]),
         (["--memory=much"], ["--memory", "'much'", "16g"]),
-        (["--frequency_limit=15,3"], ["--frequency_limit", "found: 15,3", "15,3:5 means"]),
+        (["--frequency_limit=15,3"], ["--frequency_limit", "found: 15,3", "15,3:5 in column 3"]),
         (["--frequency_limit=15,3:0"], ["--frequency_limit", "found: 15,3:0"]),
-        (["--frequency_limit=15,3:4,3:5"], ["--frequency_limit", "each named once"]),
+        (["--frequency_limit=15,3:4,3:5"], ["--frequency_limit", "Name each once"]),
         (["--frequency_limit=0"], ["--frequency_limit must be at least 1"]),
-        (["--frequency_limit=15,26:1"], ["names column 26", "there are 26 categorical columns"]),
+        (["--frequency_limit=15,26:1"], ["names column 26", "there are 26 categorical columns", "counted from 0"]),
+        (["--frequency_limit=15,cat_02:1"], ["names column cat_02", "Near it are cat_2"]),
         (["--feature_spec=nowhere.yaml"], ["nowhere.yaml cannot be read"]),
         (["--input=nowhere"], ["nowhere does not exist"]),
         (["--input=s3://bucket/rows"], ["s3://bucket/rows is not a path on this machine", "mount that storage"]),
@@ -229,7 +230,7 @@ def test_every_column_has_a_name_of_its_own(tmp_path: Path, channels: str, found
 )
 def test_frequency_limits(setting: int | str, limits: tuple[int, ...]) -> None:
     config = Config.from_preset("smoke", {"frequency_limit": setting}).preprocess
-    assert config.limits(3) == limits
+    assert config.limits(("a", "b", "c")) == limits
     assert isinstance(config.frequency_limit, int) == (":" not in str(setting))
 
 
