@@ -32,14 +32,20 @@ from test_preprocess import (
 )
 
 from dlrm_lib.__main__ import main
-from dlrm_lib.columns import RawColumns
+from dlrm_lib.columns import CategoricalColumn, LabelColumn, NumericalColumn, RawColumns
 from dlrm_lib.config import PreprocessConfig, digest
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.manifest import Manifest
-from dlrm_lib.preprocess import inherited, pipeline, preprocess, rare, session
+from dlrm_lib.preprocess import pipeline, preprocess, rare, session
+from dlrm_lib.preprocess.ancestor import inherited
 from dlrm_lib.preprocess.tokens import Tokens
 
+NAMED = RawColumns(
+    label=LabelColumn(name="clicked"),
+    numbers=(NumericalColumn(name="price"), NumericalColumn(name="age")),
+    tokens=tuple(CategoricalColumn(name=name) for name in ("shop", "page", "user")),
+)
 LIMITED = dataclasses.replace(LENIENT, frequency_limit=3)
 
 
@@ -80,16 +86,16 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, oracle.Expect
 )
 def test_three_generations_are_the_oracles(tmp_path: Path, modes: tuple[bool, bool], separate: bool) -> None:
     """Extended twice, frozen then extended, extended then frozen; from a file, and from days that do not begin at 0."""
-    config = dataclasses.replace(LIMITED, separate_missing=separate, frequency_limit="3,0:1")
+    config = dataclasses.replace(LIMITED, separate_missing=separate, frequency_limit="3,shop:1")
     raw = write_days(tmp_path / "raw", DAY_0 + DAY_1, random_day(0), random_day(1))
-    generations = [check(raw, tmp_path / "0", config)]
+    generations = [check(raw, tmp_path / "0", config, NAMED)]
     sources = [tmp_path / "day.tsv", write_days(tmp_path / "later", b"", b"", b"", random_day(3), DAY_1 + DAY_2)]
     sources[0].write_bytes(random_day(2) + DAY_2 + b"\n")
     for day in range(3):
         (sources[1] / f"day_{day}").unlink()
     for number, (source, extend) in enumerate(zip(sources, modes, strict=True), start=1):
         earlier = tmp_path / str(number - 1)
-        later = check(source, tmp_path / str(number), config, SMALL, generations[-1], vocabulary=earlier, extend=extend)
+        later = check(source, tmp_path / str(number), config, NAMED, generations[-1], vocabulary=earlier, extend=extend)
         for before, after in zip(ids_of(generations[-1]), ids_of(later), strict=True):
             assert before == {value: after[value] for value in before}
         generations.append(later)
@@ -101,7 +107,7 @@ def test_three_generations_are_the_oracles(tmp_path: Path, modes: tuple[bool, bo
     dataset = EncodedDataset(tmp_path / "2")
     assert dataset.spec.missing_id == separate
     for column, vocabulary in enumerate(generations[-1].vocabularies):
-        known = dataset.vocabulary(column)
+        known = dataset.vocabulary(NAMED.categorical_names[column])
         assert [(known.value(i), known.counts[i], i) for i in range(1, len(known))] == vocabulary
         assert known.ids(["", "never seen"]).tolist() == [separate, 0]
 
@@ -286,6 +292,8 @@ def test_what_does_not_go_with_a_vocabulary_is_refused(first: tuple[Path, oracle
     text = run(tmp_path / "out", LIMITED, RawColumns.unnamed(numerical=1, categorical=4))
     assert "other columns than those of" in text
     assert "found: numerical column 1, counted from 0: none, and there num_1" in text
+    text = run(tmp_path / "out", LIMITED, NAMED)
+    assert "found: numerical column 0, counted from 0: price, and there num_0" in text
     for name, other in (("frequency_limit", 4), ("numeric_rule", "log_x_plus_3"), ("separate_missing", True)):
         text = run(tmp_path / "out", dataclasses.replace(LIMITED, **{name: other}), SMALL)
         assert f"--{name} is decided by the data set" in text

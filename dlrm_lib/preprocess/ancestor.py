@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dlrm_lib.columns import RawColumns
 from dlrm_lib.config import PreprocessConfig, digest
@@ -204,6 +202,9 @@ def _rare(folder: Path, column: int) -> Path:
 
 
 def _rows(path: Path) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         return pq.read_metadata(path).num_rows
     except (OSError, pa.ArrowException) as error:
@@ -212,6 +213,9 @@ def _rows(path: Path) -> int:
 
 
 def _batches(path: Path) -> Iterator[tuple[Tokens, np.ndarray]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(_BATCH_ROWS, columns=["value", "count"]):
             yield Tokens.of_strings(batch["value"].cast(pa.large_string())), batch["count"].to_numpy()

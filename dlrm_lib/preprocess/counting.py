@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from dlrm_lib.preprocess.ancestor import Known
 from dlrm_lib.preprocess.job import Job
@@ -266,6 +265,8 @@ def _rank(
     id_of, kept = rank(tokens, counts, job.limit(column), given, taken)
     odd = words_for_missing(kept), only_whole_numbers(kept)
     if job.config.separate_missing:
+        import pyarrow as pa
+
         first = pa.table({"value": [""], "count": [missing], "id": [1]}, kept.schema)
         kept = pa.concat_tables([first, kept]).combine_chunks()
     write_vocabulary(job.folder / "vocabulary" / f"cat_{column}.parquet", kept)
