@@ -36,6 +36,7 @@ from dlrm_lib.columns import CategoricalColumn, LabelColumn, NumericalColumn, Ra
 from dlrm_lib.config import PreprocessConfig, digest
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
+from dlrm_lib.features import FeatureSpec
 from dlrm_lib.manifest import Manifest
 from dlrm_lib.preprocess import pipeline, preprocess, rare, session
 from dlrm_lib.preprocess.ancestor import inherited
@@ -256,6 +257,11 @@ def no_parquet(folder: Path) -> None:
     (folder / "vocabulary" / "rare" / "cat_2.parquet").write_text("counts")
 
 
+def other_spec(folder: Path) -> None:
+    path = folder / "feature_spec.yaml"
+    dataclasses.replace(FeatureSpec.read(path), cardinalities=(2, 3, 4)).write(path)
+
+
 def no_manifest(folder: Path) -> None:
     (folder / "manifest.json").unlink()
 
@@ -267,6 +273,7 @@ def no_manifest(folder: Path) -> None:
         (shorter, "cat_1.parquet does not fit the manifest.\n  found: "),
         (other_order, "cat_1.parquet does not fit the manifest.\n  found: other values, or in another order"),
         (no_parquet, "rare/cat_2.parquet cannot be read.\n  found: Parquet"),
+        (other_spec, "feature_spec.yaml does not fit the manifest.\n  found: cardinalities [2, 3, 4]"),
         (no_manifest, "encoded holds no finished data set.\n  found: no manifest.json"),
     ],
 )
