@@ -93,14 +93,15 @@ class Manifest:
         """A sentence that names the columns of which no value is left, if there are such."""
         # Behind the numerical columns; an earlier version did not count what columns hold, and had no other names.
         names = [*self.columns][-len(self.cardinalities) :] or [f"cat_{j}" for j in range(len(self.cardinalities))]
-        empty = [name for name, ids in zip(names, self.cardinalities, strict=True) if ids <= 1]
+        empty = [name for name, ids in zip(names, self.cardinalities, strict=True) if ids <= 1 + self.missing_id]
         if not empty:
             return None
         named = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
         limit = self.config.get("frequency_limit")
         rare = f", or seen fewer times than the frequency limit ({limit})" if limit else ""
+        told = "no more than whether one is missing" if self.missing_id else "nothing"
         return (
-            f"{len(empty)} of {len(self.cardinalities)} categorical columns ({named}) tell the model nothing: "
+            f"{len(empty)} of {len(self.cardinalities)} categorical columns ({named}) tell the model {told}: "
             f"all their values are missing{rare}. With --frequency_limit 1 preprocess keeps every value."
         )
 

@@ -32,14 +32,21 @@ from test_preprocess import (
 )
 
 from dlrm_lib.__main__ import main
-from dlrm_lib.columns import RawColumns
+from dlrm_lib.columns import CategoricalColumn, LabelColumn, NumericalColumn, RawColumns
 from dlrm_lib.config import PreprocessConfig, digest
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
+from dlrm_lib.features import FeatureSpec
 from dlrm_lib.manifest import Manifest
-from dlrm_lib.preprocess import inherited, pipeline, preprocess, rare, session
+from dlrm_lib.preprocess import pipeline, preprocess, rare, session
+from dlrm_lib.preprocess.ancestor import inherited
 from dlrm_lib.preprocess.tokens import Tokens
 
+NAMED = RawColumns(
+    label=LabelColumn(name="clicked"),
+    numbers=(NumericalColumn(name="price"), NumericalColumn(name="age")),
+    tokens=tuple(CategoricalColumn(name=name) for name in ("shop", "page", "user")),
+)
 LIMITED = dataclasses.replace(LENIENT, frequency_limit=3)
 
 
@@ -80,16 +87,16 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, oracle.Expect
 )
 def test_three_generations_are_the_oracles(tmp_path: Path, modes: tuple[bool, bool], separate: bool) -> None:
     """Extended twice, frozen then extended, extended then frozen; from a file, and from days that do not begin at 0."""
-    config = dataclasses.replace(LIMITED, separate_missing=separate, frequency_limit="3,0:1")
+    config = dataclasses.replace(LIMITED, separate_missing=separate, frequency_limit="3,shop:1")
     raw = write_days(tmp_path / "raw", DAY_0 + DAY_1, random_day(0), random_day(1))
-    generations = [check(raw, tmp_path / "0", config)]
+    generations = [check(raw, tmp_path / "0", config, NAMED)]
     sources = [tmp_path / "day.tsv", write_days(tmp_path / "later", b"", b"", b"", random_day(3), DAY_1 + DAY_2)]
     sources[0].write_bytes(random_day(2) + DAY_2 + b"\n")
     for day in range(3):
         (sources[1] / f"day_{day}").unlink()
     for number, (source, extend) in enumerate(zip(sources, modes, strict=True), start=1):
         earlier = tmp_path / str(number - 1)
-        later = check(source, tmp_path / str(number), config, SMALL, generations[-1], vocabulary=earlier, extend=extend)
+        later = check(source, tmp_path / str(number), config, NAMED, generations[-1], vocabulary=earlier, extend=extend)
         for before, after in zip(ids_of(generations[-1]), ids_of(later), strict=True):
             assert before == {value: after[value] for value in before}
         generations.append(later)
@@ -98,7 +105,12 @@ def test_three_generations_are_the_oracles(tmp_path: Path, modes: tuple[bool, bo
         assert (manifest.vocabulary == manifest.lineage[-1]["vocabulary"]) == (not extend)
     grown = [sum(map(len, generation.vocabularies)) for generation in generations]
     assert [after > before for before, after in itertools.pairwise(grown)] == list(modes)
-    assert EncodedDataset(tmp_path / "2").spec.missing_id == separate
+    dataset = EncodedDataset(tmp_path / "2")
+    assert dataset.spec.missing_id == separate
+    for column, vocabulary in enumerate(generations[-1].vocabularies):
+        known = dataset.vocabulary(NAMED.categorical_names[column])
+        assert [(known.value(i), known.counts[i], i) for i in range(1, len(known))] == vocabulary
+        assert known.ids(["", "never seen"]).tolist() == [separate, 0]
 
 
 def test_one_step_and_two_give_ids_to_the_same_values(first: tuple[Path, oracle.Expected], tmp_path: Path) -> None:
@@ -110,6 +122,9 @@ def test_one_step_and_two_give_ids_to_the_same_values(first: tuple[Path, oracle.
         (tmp_path / name).write_bytes(text)
     run = partial(check, config=none_held_out, extend=True)
     middle = run(tmp_path / "a", tmp_path / "1", earlier=expected, vocabulary=encoded)
+    said: list[str] = []
+    preprocess(tmp_path / "a", tmp_path / "again", none_held_out, vocabulary=tmp_path / "1", announce=said.append)
+    assert said[-1] == "a was counted for this vocabulary before: now its values count twice"
     two = run(tmp_path / "b", tmp_path / "2", earlier=middle, vocabulary=tmp_path / "1")
     one = run(tmp_path / "both", tmp_path / "once", earlier=expected, vocabulary=encoded)
     for column in range(3):
@@ -242,6 +257,11 @@ def no_parquet(folder: Path) -> None:
     (folder / "vocabulary" / "rare" / "cat_2.parquet").write_text("counts")
 
 
+def other_spec(folder: Path) -> None:
+    path = folder / "feature_spec.yaml"
+    dataclasses.replace(FeatureSpec.read(path), cardinalities=(2, 3, 4)).write(path)
+
+
 def no_manifest(folder: Path) -> None:
     (folder / "manifest.json").unlink()
 
@@ -253,6 +273,7 @@ def no_manifest(folder: Path) -> None:
         (shorter, "cat_1.parquet does not fit the manifest.\n  found: "),
         (other_order, "cat_1.parquet does not fit the manifest.\n  found: other values, or in another order"),
         (no_parquet, "rare/cat_2.parquet cannot be read.\n  found: Parquet"),
+        (other_spec, "feature_spec.yaml does not fit the manifest.\n  found: cardinalities [2, 3, 4]"),
         (no_manifest, "encoded holds no finished data set.\n  found: no manifest.json"),
     ],
 )
@@ -278,6 +299,8 @@ def test_what_does_not_go_with_a_vocabulary_is_refused(first: tuple[Path, oracle
     text = run(tmp_path / "out", LIMITED, RawColumns.unnamed(numerical=1, categorical=4))
     assert "other columns than those of" in text
     assert "found: numerical column 1, counted from 0: none, and there num_1" in text
+    text = run(tmp_path / "out", LIMITED, NAMED)
+    assert "found: numerical column 0, counted from 0: price, and there num_0" in text
     for name, other in (("frequency_limit", 4), ("numeric_rule", "log_x_plus_3"), ("separate_missing", True)):
         text = run(tmp_path / "out", dataclasses.replace(LIMITED, **{name: other}), SMALL)
         assert f"--{name} is decided by the data set" in text

@@ -87,7 +87,8 @@ def preprocess(arguments: argparse.Namespace) -> None:
     from dlrm_lib.columns import RawColumns
     from dlrm_lib.drift import drift_remarks
     from dlrm_lib.manifest import Manifest
-    from dlrm_lib.preprocess import inherited, preprocess
+    from dlrm_lib.preprocess import preprocess
+    from dlrm_lib.preprocess.ancestor import inherited
 
     refuse_several_processes()
     config, output = configuration(arguments).preprocess, arguments.output or _ENCODED

@@ -7,11 +7,9 @@ import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dlrm_lib.columns import RawColumns
 from dlrm_lib.config import PreprocessConfig, digest
@@ -72,7 +70,10 @@ class Ancestor:
                 keeps no counts of the values without an id.
         """
         manifest = Manifest.read(folder)
-        columns = FeatureSpec.read(folder / "feature_spec.yaml").columns
+        spec = FeatureSpec.read(folder / "feature_spec.yaml")
+        if list(spec.cardinalities) != manifest.cardinalities:
+            raise _other_values(folder / "feature_spec.yaml", f"cardinalities {list(spec.cardinalities)}")
+        columns = spec.columns
         sizes = [_rows(_kept(folder, column)) for column in range(columns.categorical)]
         for column, (rows, cardinality) in enumerate(zip(sizes, manifest.cardinalities, strict=True)):
             if rows != cardinality - 1:
@@ -138,6 +139,18 @@ class Ancestor:
         if digest(digests) != manifest.vocabulary:  # an earlier version kept no hash of each column
             raise _other_values(self.folder / "vocabulary", "other values, or in another order")
 
+    def remarks(self, source: list[dict[str, Any]]) -> list[str]:
+        """Sentences about raw files (as in a manifest) that were trained on before: their values are counted again."""
+        before = [entry["source"] for entry in (*self.manifest.lineage, self.manifest.ancestor)]
+        known = {file["sha256"] for files in before for file in _trained_on(files)}
+        again = [file["name"] for file in _trained_on(source) if file["sha256"] in known]
+        return [f"{name} was counted for this vocabulary before: now its values count twice" for name in again]
+
+
+def _trained_on(source: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The raw files without the held-out day."""
+    return source[:-1] if len(source) > 1 else source
+
 
 def taken_over(folder: str | Path | None, output: Path, *, extend: bool) -> Ancestor | None:
     """The data set whose vocabulary ``output`` takes over, if it takes over any.
@@ -192,6 +205,9 @@ def _rare(folder: Path, column: int) -> Path:
 
 
 def _rows(path: Path) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         return pq.read_metadata(path).num_rows
     except (OSError, pa.ArrowException) as error:
@@ -200,6 +216,9 @@ def _rows(path: Path) -> int:
 
 
 def _batches(path: Path) -> Iterator[tuple[Tokens, np.ndarray]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(_BATCH_ROWS, columns=["value", "count"]):
             yield Tokens.of_strings(batch["value"].cast(pa.large_string())), batch["count"].to_numpy()

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from dlrm_lib.preprocess.ancestor import Known
 from dlrm_lib.preprocess.bags import filled
@@ -114,9 +113,7 @@ def count_part(job: Job, bin_of: dict[Share, int], index: int, part: Part, count
             missing, counts = int(recounted[column][0]), recounted[column][1:]
         elif counted <= 0:
             missing, counts = 0, np.zeros_like(counts)
-        yield from _blobs(
-            bin_of, column, index, tokens, counts.astype(np.int32), np.zeros_like(counts, np.int32), missing
-        )
+        yield from _blobs(bin_of, column, index, tokens, counts.astype(np.int32), np.zeros(0, np.int32), missing)
 
 
 def count_before(job: Job, bin_of: dict[Share, int], column: int) -> Iterator[tuple[int, Blob]]:
@@ -134,12 +131,12 @@ def _blobs(
     ids: np.ndarray,
     missing: int,
 ) -> Iterator[tuple[int, Blob]]:
-    """Cuts tokens of a column into its shares; a part's ids, which are not known yet, are left out."""
+    """Cuts tokens of a column into its shares; those of a part have no ids yet."""
     for share in (share for share in bin_of if share.column == column):
-        some, of_some, given = tokens, counts, ids if part == BEFORE else ids[:0]
+        some, of_some, given = tokens, counts, ids
         if share.of > 1:
             which = members(tokens, share)
-            some, of_some, given = tokens.take(which), counts[which], given[which] if len(given) else given
+            some, of_some, given = tokens.take(which), counts[which], ids[which] if len(ids) else ids
         packed = [array.tobytes() for array in (*some.arrays(), of_some, given)]
         yield bin_of[share], Blob(share, part, missing if share.number == 0 else 0, *packed)
 
@@ -205,17 +202,18 @@ def merge_bin(job: Job, parts: int, blobs: Iterable[Blob]) -> list[Ranked]:
     while merged:
         share, of_share = merged.popitem()
         tokens, counts, given = of_share.dictionary.tokens, of_share.dictionary.counts, of_share.given()
-        codes = [of_share.codes[part] for part in range(parts)]
+        codes, missing = [of_share.codes[part] for part in range(parts)], of_share.missing
+        del of_share  # the slots of its table take more memory than all that follows
         has_id = (given > 0) | (counts >= job.limit(share.column))
         kept, rare = np.flatnonzero(has_id), np.flatnonzero(~has_id & (counts > 0))
         if share.of == 1:
-            id_of, column = _rank(job, share.column, tokens, counts, given, of_share.missing)
+            id_of, column = _rank(job, share.column, tokens, counts, given, missing)
             ranked.append(column)
             _write_rare(job, share.column, [(tokens.take(rare), counts[rare])])
         else:
             id_of = np.zeros(len(counts), np.int32)
             id_of[kept] = np.arange(1, len(kept) + 1)
-            _save(job, f"kept-{share.name}", tokens.take(kept), counts[kept], given[kept], of_share.missing)
+            _save(job, f"kept-{share.name}", tokens.take(kept), counts[kept], given[kept], missing)
             if job.keeps_rare:
                 _save(job, f"rare-{share.name}", tokens.take(rare), counts[rare])
         write_pieces(job.work / f"ids-{share.name}", [id_of[of_part] for of_part in codes])
@@ -267,6 +265,8 @@ def _rank(
     id_of, kept = rank(tokens, counts, job.limit(column), given, taken)
     odd = words_for_missing(kept), only_whole_numbers(kept)
     if job.config.separate_missing:
+        import pyarrow as pa
+
         first = pa.table({"value": [""], "count": [missing], "id": [1]}, kept.schema)
         kept = pa.concat_tables([first, kept]).combine_chunks()
     write_vocabulary(job.folder / "vocabulary" / f"cat_{column}.parquet", kept)

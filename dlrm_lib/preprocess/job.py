@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dlrm_lib.columns import RawColumns
 from dlrm_lib.config import PreprocessConfig
-from dlrm_lib.preprocess.ancestor import Ancestor
+
+if TYPE_CHECKING:
+    from dlrm_lib.preprocess.ancestor import Ancestor
 
 
 @dataclass(frozen=True, kw_only=True)

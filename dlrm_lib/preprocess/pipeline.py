@@ -313,12 +313,13 @@ def _make(
         for j, column in enumerate(job.columns.tokens)
         if column.most > 1
     }
+    source = [
+        {"name": path.name, "bytes": path.stat().st_size, "sha256": sha}
+        for path, sha in zip(job.files, hashes, strict=True)
+    ]
     Manifest(
         config=as_dict(job.config),
-        source=[
-            {"name": path.name, "bytes": path.stat().st_size, "sha256": sha}
-            for path, sha in zip(job.files, hashes, strict=True)
-        ],
+        source=source,
         rows={name: stay[name] for name in SPLITS},
         left_out=left_out,
         clicks=clicks,
@@ -330,7 +331,11 @@ def _make(
         cut=cut,
         lineage=[*job.ancestor.manifest.lineage, job.ancestor.manifest.ancestor] if job.ancestor else [],
     ).write(job.folder)
-    return oddities.remarks(ranked, job.columns) + oddities.of_bags(cut, job.columns)
+    return [
+        *oddities.remarks(ranked, job.columns),
+        *oddities.of_bags(cut, job.columns),
+        *(job.ancestor.remarks(source) if job.ancestor else []),
+    ]
 
 
 def _check_output(output: Path, source: Path) -> None:

@@ -171,8 +171,8 @@ def _vocabularies(then: Facts, now: Facts) -> list[tuple[str, str]]:
 def _why_other_ids(then: Facts, now: Facts) -> tuple[str, str]:
     """The setting of ``preprocess`` that gives a value another id, as far as one is known, and what to do."""
     if "encoding" in then and _contents(then) == _contents(now):
-        for name in ("frequency_limit", "vocabulary_days"):
-            before, after = (facts["encoding"].get(name) for facts in (then, now))
+        for name in ("frequency_limit", "vocabulary_days", "separate_missing"):
+            before, after = (facts["encoding"].get(name, False) for facts in (then, now))
             if before != after:
                 return f" ({name}: {as_text(before)} then, {as_text(after)} now)", _encode(name, before)
     return "", _OTHER_DATA
