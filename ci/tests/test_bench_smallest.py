@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import itertools
 import json
 import os
 import shutil
@@ -54,7 +53,7 @@ SMALLEST = {
     "negative_rate": (
         "negative_rate",
         [
-            *("--preset=smoke", "--rows=1600", "--rates=0.5,0.1", "--seeds", "1", "2"),
+            *("--preset=smoke", "--rows=1600", "--rates=0.1", "--seeds", "3"),
             *("--cores=1", "--work_dir={folder}/rates"),
         ],
     ),
@@ -306,13 +305,12 @@ def test_raw_rows_have_few_to_train_on_and_many_held_out(tmp_path):
 def test_negative_rate(records):
     metrics = records["negative_rate"]["metrics"]
     runs, of_rates = metrics["runs"], metrics["summary"]
-    assert [(run["seed"], run["negative_rate"]) for run in runs] == list(itertools.product((1, 2), (1.0, 0.5, 0.1)))
-    assert [of["negative_rate"] for of in of_rates] == [1.0, 0.5, 0.1]
-    assert [run["rows"] for run in runs[::3]] == [1200, 1200]
-    assert of_rates[0]["rows"] > of_rates[1]["rows"] > of_rates[2]["rows"] > 200  # so many clicks there are
+    assert [(run["seed"], run["negative_rate"]) for run in runs] == [(3, 1.0), (3, 0.1)]
+    assert [of["negative_rate"] for of in of_rates] == [1.0, 0.1]
+    assert of_rates[0]["rows"] == 1200 > 2 * of_rates[1]["rows"] > 400  # all clicks are among them
     assert (of_rates[0]["calibration_to_all"], of_rates[0]["calibrated"]) == (1, True)
     for of in of_rates:
-        assert is_spread(of["seconds"], 2)
+        assert is_spread(of["seconds"], 1)
         assert 0 < of["calibration"] < 5
     assert not [*(records.folder.parent / "rates").iterdir()]
 

@@ -37,6 +37,7 @@ from dlrm_lib.splitmix64 import splitmix64
 
 SMALL = RawColumns.unnamed(2, 3)
 LENIENT = PreprocessConfig(frequency_limit=2, max_bad_fraction=0.9)
+SAMPLED = dataclasses.replace(LENIENT, negative_rate=0.6)
 OTHER = PreprocessConfig(frequency_limit=1, max_bad_fraction=0.9)
 
 # What breaks readers of click logs: hashes that look like numbers, and every way to be malformed.
@@ -190,23 +191,22 @@ def test_a_frequency_limit_left_open_follows_from_the_counted_rows(
 def test_bytes_do_not_depend_on_cores_partitions_parts_or_buckets(
     days: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = dataclasses.replace(LENIENT, negative_rate=0.6)
     source = write_days(tmp_path / "more", DAY_0 * 3 + DAY_1, DAY_1 * 5, DAY_2_CUT)
-    check(source, tmp_path / "2-1", config, partitions=1)
+    check(source, tmp_path / "2-1", SAMPLED, partitions=1)
     expected = files_of(tmp_path / "2-1")
     for partitions in (3, 40):
-        preprocess(source, tmp_path / "out", config, columns=SMALL, partitions=partitions)
+        preprocess(source, tmp_path / "out", SAMPLED, columns=SMALL, partitions=partitions)
         assert files_of(tmp_path / "out") == expected
     with monkeypatch.context() as patch:
         patch.setattr(shuffle, "_BUCKET_ROWS", 4)
         patch.setattr(pipeline, "Job", partial(pipeline.Job, part_rows=1, bin_tokens=4))
-        preprocess(source, tmp_path / "out", config, columns=SMALL, partitions=5)
+        preprocess(source, tmp_path / "out", SAMPLED, columns=SMALL, partitions=5)
         assert files_of(tmp_path / "out") == expected
     for cores in (1, 3):
         session.spark_session().stop()
         assert session.spark_session(cores).sparkContext.defaultParallelism == cores
         for partitions in (1, 3):
-            preprocess(source, tmp_path / "out", config, columns=SMALL, partitions=partitions)
+            preprocess(source, tmp_path / "out", SAMPLED, columns=SMALL, partitions=partitions)
             assert files_of(tmp_path / "out") == expected
     session.spark_session().stop()
     session.spark_session(2)
@@ -580,7 +580,7 @@ def stop_at(phase: str) -> Callable[[str, int, int], None]:
 @pytest.mark.parametrize("at", ["start", "end"])
 def test_a_run_that_ends_before_its_time_is_gone_on_with(days: Path, tmp_path: Path, phase: str, at: str) -> None:
     expected = tmp_path / "expected"
-    preprocess(days, expected, LENIENT, columns=SMALL)
+    preprocess(days, expected, SAMPLED, columns=SMALL)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.json").write_text("an older data set")
 
@@ -590,12 +590,12 @@ def test_a_run_that_ends_before_its_time_is_gone_on_with(days: Path, tmp_path: P
 
     for output in (tmp_path / "out", tmp_path / "new" / "out"):
         with pytest.raises(KeyboardInterrupt):
-            preprocess(days, output, LENIENT, columns=SMALL, progress=interrupt)
+            preprocess(days, output, SAMPLED, columns=SMALL, progress=interrupt)
         assert len([path for path in output.parent.iterdir() if "partial" in path.name]) == 1
     assert files_of(tmp_path / "out") == {"manifest.json": b"an older data set"}
     assert not (tmp_path / "new" / "out").exists()
     said: list[str] = []
-    preprocess(days, tmp_path / "new" / "out", LENIENT, columns=SMALL, announce=said.append)
+    preprocess(days, tmp_path / "new" / "out", SAMPLED, columns=SMALL, announce=said.append)
     assert sum("going on" in sentence for sentence in said) == 1
     assert files_of(tmp_path / "new" / "out") == files_of(expected)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["out"]
@@ -616,7 +616,7 @@ def test_what_is_done_is_not_done_again(days: Path, tmp_path: Path, monkeypatch:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=interrupt)
+        preprocess(days, tmp_path / "out", SAMPLED, columns=SMALL, progress=interrupt)
 
     def watched(spark: Any, name: str, action: Any, look: Any) -> Any:
         phases.append(name)
@@ -624,7 +624,7 @@ def test_what_is_done_is_not_done_again(days: Path, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(tasks, "run_job", watched)
     shown: list[tuple[str, int, int]] = []
-    preprocess(days, tmp_path / "out", LENIENT, columns=SMALL, progress=lambda *now: shown.append(now))
+    preprocess(days, tmp_path / "out", SAMPLED, columns=SMALL, progress=lambda *now: shown.append(now))
     assert phases == ["dlrm_lib: sorting"]
     assert [name for name in dict.fromkeys(name for name, _, _ in shown)] == PHASES
     for phase in PHASES:
