@@ -7,7 +7,6 @@ import csv
 import io
 import itertools
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 from dlrm_lib.errors import InputError
 from dlrm_lib.preprocess.formats import LABELS
 from dlrm_lib.preprocess.packings import packing
+from dlrm_lib.preprocess.rows import BOM
 
 ROWS = 20_000
 _CELLS = 4_000_000  # of very wide files fewer rows are enough
@@ -74,10 +74,11 @@ def first_rows(path: Path, rows: int = ROWS) -> FirstRows:
         with open(path, "rb") as file:
             magic = file.read(4)
         found = _of_parquet(path, rows) if magic == _PARQUET else _of_text(path, magic, rows)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read.", found=error.strerror or error) from None
-    except (EOFError, zlib.error, pa.ArrowException) as error:
-        raise InputError(f"{path} is damaged.", found=error, remedy="Fetch the file again.") from None
+    except (OSError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise InputError(f"{path} cannot be read.", found=error.strerror) from None
+        found_there = " ".join(str(error).split())
+        raise InputError(f"{path} is damaged.", found=found_there, remedy="Fetch the file again.") from None
     if not found.table.num_rows:
         raise InputError(f"{path} holds no row.", found=f"{found.form}: {', '.join(found.table.column_names[:5])}")
     return found
@@ -131,23 +132,27 @@ def _opened(path: Path, packed: str | None) -> Iterator[IO[bytes]]:
 
 def _tried(path: Path, start: bytes) -> tuple[str, list[list[str]]]:
     """What separates the fields, and the first records: it gives most of them equally many, and the most, fields."""
+    start = start.removeprefix(BOM)
     if not start.strip():
         raise InputError(f"{path} is empty.", found=f"{len(start)} bytes of blanks" if start else "0 bytes")
     *lines, last = start.split(b"\n")
     if b"\0" in start or (not lines and len(start) == _START):
         found = "NUL bytes, as of UTF-16 or of numbers" if b"\0" in start else f"no line ends in {_START:,} bytes"
         raise InputError(f"{path} is not text in UTF-8.", found=found, remedy="Write it as text or as Parquet.")
-    text = b"\n".join(lines if len(start) == _START else [*lines, last]).decode("utf-8-sig", "replace")
+    text = b"\n".join(lines if len(start) == _START else [*lines, last]).decode("utf-8", "replace")
     found_of: dict[int, tuple[str, list[list[str]]]] = {}
+    fault: InputError | None = None
     for separator in _SEPARATORS:
-        with contextlib.suppress(InputError):
+        try:
             records = list(itertools.islice(_records(path, io.StringIO(text, newline=""), separator), _TRIED))
             width, count = _width(records)
             if width > 1 and count >= _MOST * len(records):
                 found_of[width] = separator, records
+        except InputError as error:
+            fault = error
     if not found_of:
         first = text.lstrip().splitlines()[0]
-        raise InputError(
+        raise fault or InputError(
             f"{path} is no table: neither tabs nor commas nor semicolons part its lines into equally many fields.",
             found=f"the first line is {first[:60]!r}" + ("…" if len(first) > 60 else ""),
         )
