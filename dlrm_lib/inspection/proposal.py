@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from dlrm_lib.columns import CRITEO, LabelColumn, NumericalColumn
-from dlrm_lib.inspection.contents import Contents, contents, quoted
 from dlrm_lib.inspection.beginning import FirstRows
+from dlrm_lib.inspection.contents import Contents, contents, quoted
 from dlrm_lib.preprocess.formats import LABELS
 
 _ZERO_ONE = ("0", "1")
