@@ -153,6 +153,19 @@ def test_lines_without_a_header_are_counted_by_their_places(tmp_path: Path, caps
     assert not (tmp_path / "none.yaml").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("label\tpair\n" + "1\ta,b,c\n0\tx,y,z\n" * 50, ["label", "pair"]),
+        ("label;price\n" + "1;1,50\n0;2,75\n" * 50, ["label", "price"]),
+        ("label,note,n\n" + "1,so; so,2\n0,well; well,3\n" * 50, ["label", "note", "n"]),
+    ],
+)
+def test_what_separates_fields_is_in_the_header_too(tmp_path: Path, text: str, columns: list[str]) -> None:
+    (tmp_path / "log").write_text(text)
+    assert first_rows(tmp_path / "log").table.column_names == columns
+
+
 def test_parquet_brings_its_types(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     chance, count = random.Random(2), 2000
     columns = {
@@ -227,7 +240,7 @@ def damaged_gzip() -> bytes:
         (b"label,a,b\n", "holds no row.\n  found: text separated by commas, with a header: label, a, b"),
         (bytes(range(256)) * 9, "is not text in UTF-8.\n  found: NUL bytes"),
         ("label,a\n1,2\n".encode("utf-16"), "is not text in UTF-8"),
-        (b"hello world\nthis is prose\n", "is no table: neither tabs nor commas nor semicolons"),
+        (b"hello world\nthis is prose\n", "is no table: neither tabs nor semicolons nor commas"),
         (b"x" * 2**21, "is not text in UTF-8.\n  found: no line ends in"),
         (b"PK\x03\x04" + bytes(99), "does not hold rows as it is.\n  found: a zip archive\n  remedy: Unpack it"),
         (b"PAR1" + bytes(99), "is damaged"),
