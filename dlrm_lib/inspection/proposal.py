@@ -37,6 +37,7 @@ _OF_CODES = {
     "segment",
 }
 _EPOCHS = ((10**8, 10**10), (10**11, 10**13), (10**14, 10**16))  # seconds, milliseconds, microseconds since 1970
+_FEW = 20  # values
 _SEVERAL = 0.1  # share of the rows with a bar between tokens
 _LARGE = 10**9  # whole numbers beyond are more often hashes than quantities
 
@@ -136,7 +137,8 @@ def _proposal(column: Contents, *, alone: bool) -> Proposal:
     if why := _why_ignored(column, alone=alone):
         return Proposal(contents=column, role="ignored", why=why)
     if column.kind in ("integer", "decimal") and not (why := _why_tokens(column)):
-        return _number(column)
+        few = column.kind == "integer" and column.distinct <= _FEW
+        return _number(column, "few whole numbers; categorical if they are names of things" if few else "")
     if column.words:
         why = f"{column.words:,} rows say in words that there is no value: a token like any other"
     elif sum(count for value, count in column.counts if "|" in value) > _SEVERAL * column.rows:
@@ -180,23 +182,22 @@ def _why_tokens(column: Contents) -> str | None:
     return None
 
 
-def _number(column: Contents) -> Proposal:
-    why, declares = "", {}
+def _number(column: Contents, why: str = "") -> Proposal:
+    declares = {}
     if column.kind == "decimal" and _declarable(NumericalColumn, "type"):
         declares = {"type": "decimal"}
     elif column.kind == "decimal":
         why = "decimals, which must be scaled to whole numbers first"
-    elif column.distinct <= 20:
-        why = "few whole numbers; categorical if they are names of things"
     if faults := column.words + column.odd:
         why = f"{faults:,} rows have no number here, and would be rejected; an empty field means missing"
     return Proposal(contents=column, role="numerical", why=why, declares=declares)
 
 
 def _by_place(columns: Sequence[Contents]) -> Iterator[Proposal]:
-    """The label in front, then integers as far as they go, then tokens."""
+    """The label in front, then numbers as far as they go, then tokens."""
     holds = [column.kind for column in columns]
-    tokens = next((place for place, kind in enumerate(holds) if place and kind not in ("integer", "empty")), len(holds))
+    numbers = {"integer", "empty", *(["decimal"] if _declarable(NumericalColumn, "type") else [])}
+    tokens = next((place for place, kind in enumerate(holds) if place and kind not in numbers), len(holds))
     while tokens > 1 and holds[tokens - 1] == "empty":  # of empty columns nobody can tell
         tokens -= 1
     for place, column in enumerate(columns):
@@ -206,11 +207,9 @@ def _by_place(columns: Sequence[Contents]) -> Iterator[Proposal]:
         elif place == 0:
             yield Proposal(contents=column, role="ignored", why="the first field must be the label, 0 or 1")
         elif place < tokens:
-            faults = column.words + column.odd
-            why = f"{faults:,} rows have no whole number here, and would be rejected" if faults else ""
-            yield Proposal(contents=column, role="numerical", why=why)
+            yield _number(column)
         else:
             why = f"holds {column.kind}s, but stands behind tokens" if column.kind in ("integer", "decimal") else ""
-            if column.kind == "decimal" and holds[1:place].count("text") == 0:
-                why = "holds decimals, which must be whole numbers first"
+            if place == tokens and column.kind == "decimal":
+                why = "holds decimals, which must be scaled to whole numbers first"
             yield Proposal(contents=column, role="categorical", why=why)
