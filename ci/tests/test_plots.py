@@ -267,7 +267,7 @@ def test_a_log_of_any_width_stands_beside_criteo_s_columns(columns):
 
 def test_names_of_columns_are_shown_as_they_are(tmp_path):
     names = ["_id", "$price$", "a name that is longer than any picture has room for"]
-    shown = [" _id", r"\$price\$", "a name that is longer t…"]
+    shown = [" _id", r"\$price\$", "a name that…has room for"]
     values = pd.Series([0.1, 0.2, 0.3], names)
     for figure in (
         click_logs.missing_share(values, names[:1]),
