@@ -73,6 +73,17 @@ def test_a_pair_of_vectors_is_shown_as_a_new_figure_would():
         assert np.abs(pixels(picture.value) - drawn(new)).max() < 0.02
 
 
+def test_vectors_have_the_names_of_their_columns():
+    vectors = torch.randn(4, 4, generator=torch.manual_seed(3))
+    (first, _, _), _ = parts(interaction_matrix(vectors, columns=["shop", "page", "user"]))
+    assert [name for name, _ in first.options] == ["numbers", "shop", "page", "user"]
+    figure = plots.interaction_matrix(vectors.numpy(), (2, 1), columns=["shop", "page", "user"])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["numbers", "page"]
+    assert any(text.get_text().startswith("page, from") for text in figure.axes[1].texts)
+    (unnamed, _, _), _ = parts(interaction_matrix(vectors))
+    assert [name for name, _ in unnamed.options] == ["numbers", "C1", "C2", "C3"]
+
+
 @pytest.mark.parametrize("self_interaction", [False, True])
 def test_the_place_of_a_pair_is_where_the_library_puts_its_product(self_interaction):
     vectors = torch.randn(7, 5, generator=torch.manual_seed(4))

@@ -24,7 +24,7 @@ from dlrm_lib.manifest import Manifest
 from dlrm_lib.preprocess import session
 from dlrm_lib.preprocess.diagnosis import fault
 from dlrm_lib.raw_rows import read_raw
-from dlrm_lib.training import load_checkpoint
+from dlrm_lib.training import identity, load_checkpoint
 from dlrm_lib.training.tensor_file import open_tensors, write_tensors
 from dlrm_lib.workspace import Workspace
 
@@ -136,6 +136,7 @@ def test_a_renamed_column_with_the_same_values_is_the_same(
 ) -> None:
     called(work, tmp_path / "new", shop="store")
     assert main(["test", *of(tmp_path, "new"), f"--load_checkpoint_path={work / 'm.safetensors'}"]) == 0
+    assert identity(EncodedDataset(tmp_path / "new")) == identity(EncodedDataset(work / "encoded"))
     assert re.search(r"remark: store has the values of shop, as .*m\.safetensors calls it", capsys.readouterr().err)
     assert main(["test", *of(work), f"--load_checkpoint_path={work / 'm.safetensors'}"]) == 0
     assert "remark: " not in capsys.readouterr().err

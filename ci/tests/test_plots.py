@@ -265,6 +265,23 @@ def test_a_log_of_any_width_stands_beside_criteo_s_columns(columns):
     assert [name for name in names if name] == [f"C{place + 1}" for place in places if place < columns]
 
 
+def test_names_of_columns_are_shown_as_they_are(tmp_path):
+    names = ["_id", "$price$", "a name that is longer than any picture has room for"]
+    shown = [" _id", r"\$price\$", "a name that…has room for"]
+    values = pd.Series([0.1, 0.2, 0.3], names)
+    for figure in (
+        click_logs.missing_share(values, names[:1]),
+        click_logs.single_columns(values, 0.01, 0.6, names[:1]),
+        preprocessing.id_zero(names, values, values, values),
+    ):
+        assert sorted(label.get_text() for label in figure.axes[0].get_xticklabels()) == sorted(shown)
+        figure.savefig(tmp_path / "figure.png")
+    colors = [bar.get_facecolor() for bar in click_logs.missing_share(values, names[:1]).axes[0].patches]
+    assert colors[0] != colors[1] == colors[2]
+    ranks = click_logs.rank_frequency({name: np.array([3, 1]) for name in names}, 2)
+    assert [text.get_text() for text in ranks.axes[0].get_legend().get_texts()] == shown
+
+
 @pytest.mark.parametrize(("tables", "bars"), [(2, 4), (6, 8), (9, 9)])
 def test_parameter_bars_add_up_what_has_no_bar_of_its_own(tables, bars):
     counts = {f"C{j}": 10 for j in range(tables)} | {"bottom MLP": 5, "top MLP": 7}

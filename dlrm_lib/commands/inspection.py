@@ -21,7 +21,7 @@ def inspect(arguments: argparse.Namespace) -> None:
         InputError: a flag that does nothing here, a file that is no table, one whose label is not in front though it
             names no columns, or a place that is taken or cannot be written to.
     """
-    from dlrm_lib.inspection import first_rows, propose, remarks, spec_text, table
+    from dlrm_lib.inspection import first_rows, propose, remarks, spec_text, table_text
 
     if idle := [name for name, value in vars(arguments).items() if name not in _WITH and value not in (None, False)]:
         raise InputError(
@@ -33,8 +33,9 @@ def inspect(arguments: argparse.Namespace) -> None:
     refuse_existing(output, arguments.overwrite)
     rows = first_rows(path)
     proposals = propose(rows)
-    looked_at = f"all {rows.table.num_rows:,} rows" if rows.whole else f"the first {rows.table.num_rows:,} rows"
-    say(f"{path}: {rows.form}; {looked_at}\n{table(proposals)}")
+    count = f"{rows.table.num_rows:,} row{'s' * (rows.table.num_rows > 1)}"
+    looked_at = f"all of its {count}" if rows.whole else f"the first {count}"
+    say(f"{path}: {rows.form}; {looked_at}\n{table_text(proposals)}")
     for remark in remarks(rows, proposals):
         say(f"remark: {remark}")
     if not rows.named and proposals[0].role != "label":
@@ -44,7 +45,7 @@ def inspect(arguments: argparse.Namespace) -> None:
             remedy="Write a header line into the file, or put 0 or 1 in front of each row.",
         )
     try:
-        write_text(output, spec_text(proposals, named=rows.named, about=f"Proposed from {looked_at} of {path.name}."))
+        write_text(output, spec_text(proposals, named=rows.named, about=f"Proposed from {path.name}, {looked_at}."))
     except OSError as error:
         raise InputError(
             f"{output} cannot be written.", found=error.strerror, remedy="Name another place with --output."

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dlrm_lib.errors import InputError
 
 try:
-    from dlrm_lib.inspection.first_rows import FirstRows, first_rows
+    from dlrm_lib.inspection.beginning import FirstRows, first_rows
     from dlrm_lib.inspection.proposal import Proposal, propose, remarks
     from dlrm_lib.inspection.spec_file import spec_text
-    from dlrm_lib.inspection.table import table
+    from dlrm_lib.inspection.table import table_text
 except ModuleNotFoundError as error:
     if error.name is None or error.name.split(".")[0] not in {"numba", "pandas", "pyarrow", "pyspark"}:
         raise
@@ -18,4 +18,4 @@ except ModuleNotFoundError as error:
         remedy="Install them with `pip install 'dlrm-lib[spark]'`, or `pip install -e '.[spark]'` in a checkout.",
     ) from None
 
-__all__ = ["FirstRows", "Proposal", "first_rows", "propose", "remarks", "spec_text", "table"]
+__all__ = ["FirstRows", "Proposal", "first_rows", "propose", "remarks", "spec_text", "table_text"]

@@ -15,7 +15,7 @@ from dlrm_lib.preprocess.formats import MISSING
 
 # Digits behind a zero in front are a code, such as that of a place, and no quantity.
 _INTEGER = r"^-?(0|[1-9][0-9]*)$"
-_DECIMAL = r"^-?((0|[1-9][0-9]*)\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_DECIMAL = r"^-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}.*)?$"
 _ODD = 0.01  # share of the values that may be of no number for a column to be one of numbers: mistakes, to be mended
 _WORDS = [word.decode() for word in MISSING]
@@ -27,7 +27,7 @@ class Contents:
     """
     Attributes:
         name: What the column is called.
-        kind: ``integer``, ``decimal``, ``text``, ``time`` or ``empty``; else the name of an Arrow type.
+        kind: ``integer``, ``decimal``, ``text``, ``boolean``, ``time`` or ``empty``; else the name of an Arrow type.
         readable: Whether ``preprocess`` reads such values.
         rows: Rows in all.
         missing: Rows in which it is empty.
@@ -65,7 +65,12 @@ class Contents:
     def shown(self) -> str:
         """Its values in a few words."""
         if self.least is not None and self.largest is not None and self.distinct > 2:
-            return f"{self.least:,.10g} to {self.largest:,.10g}"
+            digits = ",.0f" if self.kind == "integer" else ",.6g"
+            return f"{self.least:{digits}} to {self.largest:{digits}}"
+        if self.kind == "time":
+            return f"{min(self.counts)[0]} to {max(self.counts)[0]}"
+        if self.distinct > 2 and self.counts[0][1] == 1:
+            return ", ".join(quoted(value) for value, _ in self.counts[:2]) + ", …, each once"
         there = max(self.rows - self.missing, 1)
         return ", ".join(f"{quoted(value)} {count / there:.1%}" for value, count in self.counts[:2])
 
@@ -73,7 +78,7 @@ class Contents:
 def quoted(text: str) -> str:
     """A value as it can be shown: quotes and control characters spelled out where there are some, and not too long."""
     plain = text.isprintable() and text == text.strip()
-    short = text if plain else json.dumps(text, ensure_ascii=False)
+    short = text if plain else json.dumps(text, ensure_ascii=not text.isprintable())
     return short if len(short) <= _SHOWN else f"{short[: _SHOWN - 1]}…"
 
 
@@ -90,7 +95,7 @@ def _contents(name: str, values: pa.Array) -> Contents:
         values = pc.if_else(pc.is_nan(values), None, values)
     kind, readable = _kind(values)
     about = {"name": name, "kind": kind, "readable": readable, "rows": len(values), "missing": values.null_count}
-    if not readable or values.null_count == len(values):
+    if values.null_count == len(values) or not (readable or kind == "time"):
         return Contents(**about)
     there = values.drop_null()
     counted = pc.value_counts(_as_text(there))
@@ -121,7 +126,9 @@ def _kind(values: pa.Array) -> tuple[str, bool]:
     if types.is_floating(type_):  # pandas makes floats of integers where some are missing
         whole = pc.all(pc.equal(pc.floor(values), values)).as_py()
         return ("integer" if whole else "decimal"), True
-    if types.is_boolean(type_) or types.is_large_string(type_) or types.is_binary(type_):
+    if types.is_boolean(type_):
+        return "boolean", True
+    if types.is_large_string(type_) or types.is_binary(type_):
         return "text", True
     if not types.is_string(type_):
         return ("time" if types.is_temporal(type_) else str(type_)), False

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from dlrm_lib.columns import LabelColumn, NumericalColumn
+from dlrm_lib.columns import CRITEO, LabelColumn, NumericalColumn
+from dlrm_lib.inspection.beginning import FirstRows
 from dlrm_lib.inspection.contents import Contents, contents, quoted
-from dlrm_lib.inspection.first_rows import FirstRows
 from dlrm_lib.preprocess.formats import LABELS
 
 _ZERO_ONE = ("0", "1")
@@ -36,6 +37,8 @@ _OF_CODES = {
     "segment",
 }
 _EPOCHS = ((10**8, 10**10), (10**11, 10**13), (10**14, 10**16))  # seconds, milliseconds, microseconds since 1970
+_FEW = 20  # values
+_SEVERAL = 0.1  # share of the rows with a bar between tokens
 _LARGE = 10**9  # whole numbers beyond are more often hashes than quantities
 
 
@@ -63,16 +66,24 @@ def propose(rows: FirstRows) -> list[Proposal]:
     columns = list(contents(rows.table))
     if not rows.named:
         return list(_by_place(columns))
-    label = _label(columns)
-    return [_as_label(column) if column is label else _proposal(column, columns) for column in columns]
+    times = Counter(column.name for column in columns)
+    label = _label([column for column in columns if times[column.name] == 1])
+    return [
+        _as_label(column, "its name") if column is label else _proposal(column, alone=times[column.name] == 1)
+        for column in columns
+    ]
 
 
 def remarks(rows: FirstRows, proposals: Sequence[Proposal]) -> Iterator[str]:
     """What to know before the specification is used, a sentence each."""
     if not any(proposal.role == "label" for proposal in proposals):
         two = [quoted(of.contents.name) for of in proposals if _labels(of.contents) and of.contents.distinct == 2]
-        known = f"columns of two values are {', '.join(two[:8])}" if two and rows.named else "no column says whether"
-        yield f"no label is proposed: {known}. Name the column that says what was clicked under label"
+        some = f"those of two values are {', '.join(two[:8])}" if two else "none has two values such as 0 and 1"
+        yield f"no column is proposed as the label; {some}. List the one that says what was clicked under label"
+    roles = [proposal.role for proposal in proposals]
+    counts = roles.count("numerical"), roles.count("categorical")
+    if not rows.named and counts == (CRITEO.numerical, CRITEO.categorical):
+        yield "these are as many columns of each kind as Criteo's logs have, which are read without --feature_spec too"
     if not any(proposal.role in ("numerical", "categorical") for proposal in proposals):
         yield "nothing that a model could learn from is proposed"
     if rows.other_widths:
@@ -94,23 +105,27 @@ def _words(column: Contents) -> set[str]:
 
 
 def _label(columns: Sequence[Contents]) -> Contents | None:
-    """The column whose name tells most that it is the label, among those that could be one."""
-    could = [column for column in columns if _labels(column)]
-    telling = [
-        (min((_OF_LABELS.index(word) for word in _words(of) if word in _OF_LABELS), default=99), of) for of in could
+    """The column whose name tells most that it is the label, among those that could be one; two values come first."""
+    ranked = [
+        (min(map(_OF_LABELS.index, telling)), column.distinct < 2, place)
+        for place, column in enumerate(columns)
+        if _labels(column) and (telling := _words(column) & {*_OF_LABELS})
     ]
-    rank, column = min(telling, key=lambda pair: pair[0], default=(99, None))
-    return column if rank < 99 else None
+    return columns[min(ranked)[-1]] if ranked else None
 
 
-def _as_label(column: Contents) -> Proposal:
+def _as_label(column: Contents, reason: str) -> Proposal:
     no, yes = _labels(column) or _ZERO_ONE
-    why = f"by its name; {quoted(yes)} would be a click"
+    why, declares = f"by {reason}", {}
     if column.distinct < 2:
-        why = f"by its name, but all these rows have {quoted(column.counts[0][0])}"
-    elif (no, yes) != _ZERO_ONE and not _declarable(LabelColumn, "values"):
-        why += f", and must be 1, and {quoted(no)} 0"
-    declares = {"values": [no, yes]} if (no, yes) != _ZERO_ONE and _declarable(LabelColumn, "values") else {}
+        why += f", but all these rows have {quoted(column.counts[0][0])}"
+    if (no, yes) != _ZERO_ONE:
+        why += f"; {quoted(yes)} would be a click"
+    if (no, yes) != _ZERO_ONE and column.kind != "boolean":
+        if _declarable(LabelColumn, "values"):
+            declares = {"values": [no, yes]}
+        else:
+            why += ", and must be 1 in the file"
     return Proposal(contents=column, role="label", why=why, declares=declares)
 
 
@@ -118,22 +133,25 @@ def _declarable(kind: type, key: str) -> bool:
     return key in {f.name for f in fields(kind)}
 
 
-def _proposal(column: Contents, columns: Sequence[Contents]) -> Proposal:
-    if why := _why_ignored(column, columns):
+def _proposal(column: Contents, *, alone: bool) -> Proposal:
+    if why := _why_ignored(column, alone=alone):
         return Proposal(contents=column, role="ignored", why=why)
     if column.kind in ("integer", "decimal") and not (why := _why_tokens(column)):
-        return _number(column)
+        few = column.kind == "integer" and column.distinct <= _FEW
+        return _number(column, "few whole numbers; categorical if they are names of things" if few else "")
     if column.words:
         why = f"{column.words:,} rows say in words that there is no value: a token like any other"
+    elif sum(count for value, count in column.counts if "|" in value) > _SEVERAL * column.rows:
+        why = "several tokens in one field? each text is taken as one"
     return Proposal(contents=column, role="categorical", why=why or "")
 
 
-def _why_ignored(column: Contents, columns: Sequence[Contents]) -> str | None:
+def _why_ignored(column: Contents, *, alone: bool) -> str | None:
     """Why a column is not proposed to be read; None where it is."""
     words = _words(column)
     if not column.name.strip():
         return "it has no name; pandas leaves its index so"
-    if sum(other.name == column.name for other in columns) > 1:
+    if not alone:
         return "another column has this name too"
     if not column.readable and column.kind != "time":
         return f"values of the type {column.kind} are not read"
@@ -164,39 +182,34 @@ def _why_tokens(column: Contents) -> str | None:
     return None
 
 
-def _number(column: Contents) -> Proposal:
-    why, declares = "", {}
+def _number(column: Contents, why: str = "") -> Proposal:
+    declares = {}
     if column.kind == "decimal" and _declarable(NumericalColumn, "type"):
         declares = {"type": "decimal"}
     elif column.kind == "decimal":
         why = "decimals, which must be scaled to whole numbers first"
-    elif column.distinct <= 20:
-        why = "few whole numbers; categorical if they are names of things"
     if faults := column.words + column.odd:
         why = f"{faults:,} rows have no number here, and would be rejected; an empty field means missing"
     return Proposal(contents=column, role="numerical", why=why, declares=declares)
 
 
 def _by_place(columns: Sequence[Contents]) -> Iterator[Proposal]:
-    """The label in front, then integers as far as they go, then tokens."""
+    """The label in front, then numbers as far as they go, then tokens."""
     holds = [column.kind for column in columns]
-    tokens = next((place for place, kind in enumerate(holds) if place and kind not in ("integer", "empty")), len(holds))
+    numbers = {"integer", "empty", *(["decimal"] if _declarable(NumericalColumn, "type") else [])}
+    tokens = next((place for place, kind in enumerate(holds) if place and kind not in numbers), len(holds))
     while tokens > 1 and holds[tokens - 1] == "empty":  # of empty columns nobody can tell
         tokens -= 1
     for place, column in enumerate(columns):
-        if place == 0:
-            fits = _labels(column) == _ZERO_ONE
-            yield Proposal(
-                contents=column,
-                role="label" if fits else "ignored",
-                why="by its place" if fits else "the first field must be the label, 0 or 1",
-            )
+        pair = _labels(column)
+        if place == 0 and pair and (pair == _ZERO_ONE or _declarable(LabelColumn, "values")):
+            yield _as_label(column, "its place")
+        elif place == 0:
+            yield Proposal(contents=column, role="ignored", why="the first field must be the label, 0 or 1")
         elif place < tokens:
-            faults = column.words + column.odd
-            why = f"{faults:,} rows have no whole number here, and would be rejected" if faults else ""
-            yield Proposal(contents=column, role="numerical", why=why)
+            yield _number(column)
         else:
             why = f"holds {column.kind}s, but stands behind tokens" if column.kind in ("integer", "decimal") else ""
-            if column.kind == "decimal" and holds[1:place].count("text") == 0:
-                why = "holds decimals, which must be whole numbers first"
+            if place == tokens and column.kind == "decimal":
+                why = "holds decimals, which must be scaled to whole numbers first"
             yield Proposal(contents=column, role="categorical", why=why)

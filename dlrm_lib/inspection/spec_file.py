@@ -28,11 +28,9 @@ def spec_text(proposals: Sequence[Proposal], *, named: bool, about: str) -> str:
         unnamed = RawColumns.unnamed(len(of["numerical"]), len(of["categorical"]))
         members = of["label"] + of["numerical"] + of["categorical"]
         names |= {id(one): name for one, name in zip(members, unnamed.names, strict=True)}
-    lines = [
-        f"# {about}",
-        "# Each line is a proposal: look at it, move or remove it. What is left out is not read.",
-        "channel_spec:",
-    ]
+    of_places = "Fields are read by their places, all of them: change names, and from where on they are tokens."
+    of_names = "Each line is a proposal: look at it, move it or take it out. Columns that are not listed are not read."
+    lines = [f"# {about}", f"# {of_names if named else of_places}", "channel_spec:"]
     for role, members in of.items():
         lines.append(f"  {role}:" + (" []" if not members else ""))
         lines += [f"    - {_scalar(names[id(one)])}{_comment(one)}" for one in members]

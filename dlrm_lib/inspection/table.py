@@ -9,19 +9,21 @@ from dlrm_lib.inspection.proposal import Proposal
 
 _HEAD = ("column", "type", "missing", "distinct", "values", "proposal")
 _RIGHT = (2, 3)  # columns of numbers
+_MOST = 200  # lines
 
 
-def table(proposals: Sequence[Proposal]) -> str:
-    """A line for each column."""
-    rows = [_HEAD, *map(_row, proposals)]
+def table_text(proposals: Sequence[Proposal]) -> str:
+    """A line for each column, of very many columns for the first."""
+    rows = [_HEAD, *map(_row, proposals[:_MOST])]
     widths = [max(len(row[place]) for row in rows) for place in range(len(_HEAD))]
-    return "\n".join(
+    lines = [
         "  ".join(
             cell.rjust(width) if place in _RIGHT else cell.ljust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
-    )
+    ]
+    return "\n".join(lines + [f"… and {len(proposals) - _MOST:,} more"] * (len(proposals) > _MOST))
 
 
 def _row(proposal: Proposal) -> tuple[str, ...]:

@@ -131,9 +131,11 @@ def absent(title: str, why: str) -> Figure:
 def column_label(name: str, most: int = 24) -> str:
     """A column's name as a picture can show it: not too long, and without what Matplotlib takes for its own.
 
-    Dollars would begin a formula, and a legend leaves out what begins with an underscore.
+    Its end stays, in which the names of many columns differ. Dollars would begin a formula, and a legend leaves out
+    what begins with an underscore.
     """
-    short = name if len(name) <= most else f"{name[: most - 1]}…"
+    end = most // 2
+    short = name if len(name) <= most else f"{name[: most - end - 1]}…{name[-end:]}"
     return (" " if short.startswith("_") else "") + short.replace("$", r"\$")
 
 

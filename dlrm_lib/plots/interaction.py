@@ -69,7 +69,7 @@ def interaction_matrix(
     matrix.text(count * 0.72, count * 0.2, "the same products\nagain: j·i = i·j", ha="center")
     if not self_interaction:
         matrix.text(count * 0.72, count * 0.45, "diagonal: each\nvector with itself", ha="center")
-    short = [column_label(name, 9) for name in names]  # the places are fixed
+    short = [column_label(name, 7) for name in names]  # the places are fixed
     matrix.set_xticks(range(0, count, 2), short[::2], rotation=90, fontsize=8)
     matrix.set_yticks(range(0, count, 2), short[::2], fontsize=8)
     figure.colorbar(image, cax=scale, label="dot product", extend="both")
@@ -84,7 +84,8 @@ def interaction_matrix(
     for i in range(count):
         row.axvspan(starts[i], starts[i + 1], color=GREEN, alpha=0.12 + 0.1 * (i % 2), linewidth=0)
     row.set(xlim=(0, starts[-1] + 1), ylim=(0, 1), yticks=[])
-    wide = range(count // 4, count, 2)  # rows of the triangle with room for a name
+    # Rows of the triangle with room for a name.
+    wide = range(count // 3, count, 3) if any(columns) and max(map(len, columns)) > 3 else range(count // 4, count, 2)
     middle = [(starts[i] + starts[i + 1]) / 2 for i in wide]
     row.set_xticks([starts[0] / 2, *middle], ["bottom MLP", *(short[i] for i in wide)], fontsize=8)
     row.set_xlabel(

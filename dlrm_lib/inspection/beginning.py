@@ -7,7 +7,7 @@ import csv
 import io
 import itertools
 import re
-import zlib
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from dlrm_lib.errors import InputError
 from dlrm_lib.preprocess.formats import LABELS
 from dlrm_lib.preprocess.packings import packing
+from dlrm_lib.preprocess.rows import BOM
 
 ROWS = 20_000
 _CELLS = 4_000_000  # of very wide files fewer rows are enough
@@ -28,7 +29,8 @@ _PARQUET, _GZIP, _ZSTD = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _START = 1 << 20  # bytes within which a first line must end
 _TRIED = 200  # records to tell the separator and a header by
 _MOST = 0.9  # share of the records, or of a column's values, that shows a form
-_SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons"}
+# The first that fits: tokens hold commas more often than semicolons, and these more often than tabs.
+_SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NO_NAME = re.compile(rf"{_NUMBER.pattern}|(?=.*[0-9])[0-9a-fA-F]{{8}}")  # a hash, as Criteo's tokens are
 _REPLACED = "\ufffd"  # what stands for bytes that are not UTF-8
@@ -74,10 +76,11 @@ def first_rows(path: Path, rows: int = ROWS) -> FirstRows:
         with open(path, "rb") as file:
             magic = file.read(4)
         found = _of_parquet(path, rows) if magic == _PARQUET else _of_text(path, magic, rows)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read.", found=error.strerror or error) from None
-    except (EOFError, zlib.error, pa.ArrowException) as error:
-        raise InputError(f"{path} is damaged.", found=error, remedy="Fetch the file again.") from None
+    except (OSError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise InputError(f"{path} cannot be read.", found=error.strerror) from None
+        found_there = " ".join(str(error).split())
+        raise InputError(f"{path} is damaged.", found=found_there, remedy="Fetch the file again.") from None
     if not found.table.num_rows:
         raise InputError(f"{path} holds no row.", found=f"{found.form}: {', '.join(found.table.column_names[:5])}")
     return found
@@ -93,7 +96,8 @@ def _of_parquet(path: Path, rows: int) -> FirstRows:
 def _of_text(path: Path, magic: bytes, rows: int) -> FirstRows:
     packed = {_GZIP: "gzip", _ZSTD: "zstd"}.get(magic[:2] if magic[:2] == _GZIP else magic)
     if packed is None and (kind := packing(path)):
-        remedy = f"Unpack it: `{kind.read.format(path)} > rows`, then look at that." if kind.read else None
+        unpack = kind.read and kind.read.replace("{}", shlex.quote(str(path)), 1)
+        remedy = f"Unpack it: `{unpack} > rows`, then look at that." if unpack else None
         raise InputError(f"{path} does not hold rows as it is.", found=kind.name, remedy=remedy)
     with _opened(path, packed) as file:
         separator, start = _tried(path, file.read(_START))
@@ -130,28 +134,29 @@ def _opened(path: Path, packed: str | None) -> Iterator[IO[bytes]]:
 
 
 def _tried(path: Path, start: bytes) -> tuple[str, list[list[str]]]:
-    """What separates the fields, and the first records: it gives most of them equally many, and the most, fields."""
+    """What separates the fields, and the first records: it gives the first and most others equally many fields."""
+    cut, start = len(start) == _START, start.removeprefix(BOM)
     if not start.strip():
         raise InputError(f"{path} is empty.", found=f"{len(start)} bytes of blanks" if start else "0 bytes")
     *lines, last = start.split(b"\n")
-    if b"\0" in start or (not lines and len(start) == _START):
+    if b"\0" in start or (cut and not lines):
         found = "NUL bytes, as of UTF-16 or of numbers" if b"\0" in start else f"no line ends in {_START:,} bytes"
         raise InputError(f"{path} is not text in UTF-8.", found=found, remedy="Write it as text or as Parquet.")
-    text = b"\n".join(lines if len(start) == _START else [*lines, last]).decode("utf-8-sig", "replace")
-    found_of: dict[int, tuple[str, list[list[str]]]] = {}
+    text = b"\n".join(lines if cut else [*lines, last]).decode("utf-8", "replace")
+    fault: InputError | None = None
     for separator in _SEPARATORS:
-        with contextlib.suppress(InputError):
+        try:
             records = list(itertools.islice(_records(path, io.StringIO(text, newline=""), separator), _TRIED))
             width, count = _width(records)
-            if width > 1 and count >= _MOST * len(records):
-                found_of[width] = separator, records
-    if not found_of:
-        first = text.lstrip().splitlines()[0]
-        raise InputError(
-            f"{path} is no table: neither tabs nor commas nor semicolons part its lines into equally many fields.",
-            found=f"the first line is {first[:60]!r}" + ("…" if len(first) > 60 else ""),
-        )
-    return found_of[max(found_of)]
+            if len(records[0]) == width > 1 and count >= _MOST * len(records):
+                return separator, records
+        except InputError as error:
+            fault = error
+    first = text.lstrip().splitlines()[0]
+    raise fault or InputError(
+        f"{path} is no table: neither tabs nor semicolons nor commas part its lines into equally many fields.",
+        found=f"the first line is {first[:60]!r}" + ("…" if len(first) > 60 else ""),
+    )
 
 
 def _width(records: Sequence[Sequence[str]]) -> tuple[int, int]:
