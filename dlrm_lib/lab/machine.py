@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _ROWS, _WIDE, _NARROW = 2048, (512, 256), (64, 32)
 # From how many times the speed of fp32 on another precision is recommended: converting numbers takes some of it.
 WORTH_TRYING = 1.5
+# Each thing is timed so often, or for so long where the device is slow at it: without a unit for fp16, a processor takes
+# a hundred times as long as in fp32. The first time, in which memory is found, does not count.
+_REPEATS, _SECONDS = 9, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +63,15 @@ class Machine:
         there = pick(device)
 
         def seconds(work: Callable[..., object], *arguments: str) -> float:
-            times = []
-            for _ in range(10):
+            work(*arguments)
+            there.synchronize()
+            times: list[float] = []
+            while len(times) < _REPEATS and sum(times) < _SECONDS:
                 began = time.perf_counter()
                 work(*arguments)
                 there.synchronize()
                 times.append(time.perf_counter() - began)
-            return statistics.median(times[2:])
+            return statistics.median(times)
 
         wide, narrow = _layer(there, *_WIDE), _layer(there, *_NARROW)
         wide_flops, narrow_bytes = 6 * _ROWS * _WIDE[0] * _WIDE[1], 4 * _ROWS * (5 * _NARROW[0] + 3 * _NARROW[1])
