@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from dlrm_lib.errors import InputError
 
 if TYPE_CHECKING:
     from dlrm_lib.backends.backend import Backend
@@ -20,8 +17,8 @@ if TYPE_CHECKING:
 _ROWS, _WIDE, _NARROW = 2048, (512, 256), (64, 32)
 # From how many times the speed of fp32 on another precision is recommended: converting numbers takes some of it.
 WORTH_TRYING = 1.5
-# Each thing is timed so often, or for so long where the device is slow at it: without a unit for fp16, a processor takes
-# a hundred times as long as in fp32. The first time, in which memory is found, does not count.
+# Each thing is timed so often, or for so many seconds where the device is slow at it: a processor without a unit for
+# fp16 takes a hundred times as long as in fp32. The first time, in which memory is found, does not count.
 _REPEATS, _SECONDS = 9, 0.1
 
 
@@ -58,7 +55,6 @@ class Machine:
         import torch
 
         from dlrm_lib.backends import pick
-        from dlrm_lib.backends.backend import PRECISIONS
 
         there = pick(device)
 
@@ -77,10 +73,7 @@ class Machine:
         wide_flops, narrow_bytes = 6 * _ROWS * _WIDE[0] * _WIDE[1], 4 * _ROWS * (5 * _NARROW[0] + 3 * _NARROW[1])
         table = torch.zeros(2**20, 16, device=there.torch_device)
         rows = torch.randint(len(table), (26 * _ROWS,), device=there.torch_device)
-        flops = {}
-        for precision in PRECISIONS:
-            with contextlib.suppress(InputError):
-                flops[precision] = wide_flops / seconds(wide, there.resolved_precision(precision))
+        flops = {precision: wide_flops / seconds(wide, precision) for precision in there.precisions}
         return cls(
             name=there.description,
             free_memory=there.free_memory(),

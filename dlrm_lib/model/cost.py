@@ -1,7 +1,7 @@
 """Counted from a model: its parameters, and what a training step must compute and move per sample.
 
-The latter is a lower bound to judge kernels by: each part runs once, reads what it needs once and writes its result once. What
-does not grow with the batch is left out: reading and updating the MLPs' weights.
+The latter is a lower bound to judge kernels by: each part runs once, reads what it needs once and writes its result
+once. What does not grow with the batch is left out: reading and updating the MLPs' weights.
 """
 
 from __future__ import annotations
