@@ -1,4 +1,4 @@
-"""What the lab says of the types of numbers in a network."""
+"""What notebooks see of torch at work, and their commands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch
 
 from dlrm_lib.config import ModelConfig
 from dlrm_lib.features import FeatureSpec
-from dlrm_lib.lab.layer_types import layer_types
+from dlrm_lib.lab.terminal import in_terminal
+from dlrm_lib.lab.watching import Recorder, functions_called, layer_types, programs_after_each
 from dlrm_lib.model import DLRM
 
 
@@ -31,3 +32,32 @@ def test_nothing_is_watched_any_more_even_after_a_failure():
     with pytest.raises(ZeroDivisionError):
         layer_types(model, lambda: 1 / 0)
     assert not any(part._forward_hooks for part in model.modules())
+
+
+def test_a_graph_is_new_once():
+    recorder = Recorder()
+    for size in (2, 3, 2):
+        with recorder:
+            torch.ones(size) + 1
+        recorder.cut()
+        recorder.cut()  # of nothing
+    assert recorder.ran == [(2, True), (2, True), (2, False)]
+
+
+def test_a_program_is_made_for_each_shape():
+    calls = [(torch.ones(size),) for size in (2, 3, 2, 4)]
+    assert programs_after_each(lambda x: x + 1, calls) == [1, 2, 2, 3]
+
+
+def test_functions_are_named_in_their_order_without_views_and_integers():
+    x = torch.ones(2, 2)
+    assert functions_called(lambda: torch.relu(x.T @ x).sum() + torch.arange(3).sum()) == [
+        *("matmul", "relu", "sum", "add")
+    ]
+
+
+def test_a_notebook_s_command_is_shown_without_its_folder(capsys, tmp_path):
+    done = in_terminal("train", "--preset=none", f"--log_path={tmp_path}/log", folder=tmp_path)
+    assert capsys.readouterr().out == "python -m dlrm_lib train --preset=none --log_path=…/log\n"
+    assert done.returncode == 2
+    assert "There is no such preset." in done.stderr
