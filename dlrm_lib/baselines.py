@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import csr_array
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
@@ -15,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.dataset.encoded import ColumnSplit
-from dlrm_lib.metrics import log_loss
+from dlrm_lib.metrics import auc, auc_difference, auc_interval, log_loss, verdict
 from dlrm_lib.negatives import among_all
 
 _FOLDS = 5
@@ -188,3 +189,30 @@ def click_rates(
 def _smoothed(clicks: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Click rates by id [cardinality, k], each column with its own rate of all rows."""
     return (clicks + _PRIOR_ROWS * clicks.sum(0) / seen.sum(0)) / (seen + _PRIOR_ROWS)
+
+
+def compared(label: np.ndarray, scores: Mapping[str, np.ndarray], base: str) -> pd.DataFrame:
+    """A line for each model: its AUC with the middle 95 % of the bootstrap, its log loss, and how it stands to one.
+
+    Args:
+        label: bool [rows].
+        scores: Name of a model → its click probabilities [rows].
+        base: The model that the others are judged beside: "better", "worse" or "not told apart".
+
+    Returns:
+        Columns "test AUC", "from", "to", "log loss" and "beside" with the name of ``base``; an AUC that is undefined,
+        as the labels hold one class only, is NaN.
+    """
+    lines = {}
+    for name, score in scores.items():
+        low, high = auc_interval(label, score) or (np.nan, np.nan)
+        judged = "" if name == base else verdict(auc_difference(label, score, scores[base]))
+        found = auc(label, score)
+        lines[name] = {
+            "test AUC": np.nan if found is None else found,
+            "from": low,
+            "to": high,
+            "log loss": log_loss(label, score),
+            f"beside {base}": judged,
+        }
+    return pd.DataFrame.from_dict(lines, orient="index")

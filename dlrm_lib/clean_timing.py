@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -78,6 +78,20 @@ def _steps_in(seconds: float, step: Callable[[int], object], settle: Callable[[]
     while (per_step := _segment(step, steps, settle)[0]) * steps < seconds / 2:
         steps *= 2
     return max(1, round(seconds / per_step))
+
+
+def laps(work: Iterator[str], settle: Callable[[], object] = lambda: None) -> dict[str, float]:
+    """Name of each part of some work → the seconds that it took.
+
+    Args:
+        work: Does it, and yields the name of a part when it is done with that.
+        settle: Waits until what was begun is done.
+    """
+    began, seconds = time.perf_counter(), {}
+    for name in work:
+        settle()
+        seconds[name], began = time.perf_counter() - began, time.perf_counter()
+    return seconds
 
 
 def quartiles(values: list[float]) -> tuple[float, float, float] | None:

@@ -9,6 +9,7 @@ import fcntl
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,10 @@ def main(arguments: Sequence[str], *, root: Path = ROOT) -> int:
 
     output = (args.output or root / "ci" / "output").resolve()
     work = (args.work_dir or output / "work").resolve()
-    results, figures = [], []
-    with _fresh(output, keep=args.work_dir and work), execute.clean_environment():
+    results, pages = [], []
+    # A page takes a second: it is written while the next notebook starts.
+    writer = ThreadPoolExecutor(max_workers=1)
+    with _fresh(output, keep=args.work_dir and work), execute.clean_environment(), writer:
         for notebook in notebooks:
             budget = args.timeout or notebook.budget(preset)
             _say(f"{notebook.name}: started, {budget:g} s at most")
@@ -78,7 +81,7 @@ def main(arguments: Sequence[str], *, root: Path = ROOT) -> int:
             if result.failure:
                 _say(f"  {result.failure}\n  partial notebook: {result.executed}")
             results.append(result)
-            figures += report.write_page(result, output)
+            pages.append(writer.submit(report.write_page, result, output))
         _say(f"\n{report.table(results)}\n")
         about = {
             "preset": preset,
@@ -86,6 +89,7 @@ def main(arguments: Sequence[str], *, root: Path = ROOT) -> int:
             "chain": "each notebook alone" if args.alone else "one, in order",
             "date": datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="minutes"),
         }
+        figures = [figure for page in pages for figure in page.result()]
         report.write_index(results, figures, output, about=about)
         _say(f"Pages: {output / 'index.html'}")
     return int(any(result.failure for result in results))

@@ -8,9 +8,9 @@ from encoded import random_dataset
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from dlrm_lib.baselines import click_rates, gradient_boosting, logistic_regression
+from dlrm_lib.baselines import click_rates, compared, gradient_boosting, logistic_regression
 from dlrm_lib.dataset import EncodedDataset
-from dlrm_lib.metrics import auc, auc_difference
+from dlrm_lib.metrics import auc, auc_difference, auc_interval, verdict
 
 
 def one_hot(split, mean, deviation):
@@ -198,3 +198,27 @@ def test_a_model_does_not_differ_from_itself_and_one_class_has_no_difference():
     label, score = scored_rows(5)
     assert auc_difference(label, score, 3 * score) == (0, 0)
     assert auc_difference(np.zeros(600, bool), score, score) is None
+
+
+def test_models_are_judged_beside_one():
+    rng = np.random.default_rng(1)
+    label = rng.random(2000) < 0.3
+    truth = np.where(label, 0.6, 0.2)
+    scores = {"good": truth + rng.normal(0, 0.1, 2000), "middling": truth + rng.normal(0, 0.4, 2000)}
+    scores = {name: score.clip(0.01, 0.99) for name, score in scores.items()}
+    scores |= {"the same": scores["middling"], "random": rng.uniform(0.1, 0.9, 2000)}
+    table = compared(label, scores, "middling")
+    assert table["beside middling"].to_dict() == {
+        **{"good": "better", "middling": "", "the same": "not told apart", "random": "worse"}
+    }
+    assert table.loc["good", ["test AUC", "from", "to", "log loss"]].tolist() == [
+        *(auc(label, scores["good"]), *auc_interval(label, scores["good"]), log_loss(label, scores["good"]))
+    ]
+
+
+def test_nothing_is_told_apart_where_there_is_no_auc():
+    assert verdict(None) == "not told apart"
+    table = compared(np.zeros(50, bool), {"a": np.full(50, 0.1), "b": np.full(50, 0.2)}, "a")
+    assert table[["test AUC", "from", "to"]].isna().all(axis=None)
+    assert table["beside a"].tolist() == ["", "not told apart"]
+    assert table["log loss"].tolist() == pytest.approx([-np.log(0.9), -np.log(0.8)])

@@ -18,7 +18,7 @@ from bench.train_peers import linears, plain, tables_of, torchrec, torchrec_is_i
 from bench.workload import LAPTOP_ROWS, MOST_ROWS, SGD, Workload, of_preset, random_batches
 
 from dlrm_lib import clean_timing
-from dlrm_lib.clean_timing import Times, in_turn, quartiles, ratios
+from dlrm_lib.clean_timing import Times, in_turn, laps, quartiles, ratios
 from dlrm_lib.config import PRESETS, Config, ModelConfig, TrainingConfig
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import CRITEO_TERABYTE, FeatureSpec
@@ -246,6 +246,23 @@ def test_segments_that_are_not_clean_are_measured_again(monkeypatch):
         times["a"].seconds[0] / times["b"].seconds[0],
         times["a"].seconds[2] / times["b"].seconds[2],
     ]
+
+
+def test_laps_are_timed_until_all_that_was_begun_is_done(monkeypatch):
+    clock, now = [0.0], []
+    monkeypatch.setattr(clean_timing.time, "perf_counter", lambda: clock[0])
+
+    def work():
+        for name, seconds in {"gather": 1.0, "forward": 4.0}.items():
+            clock[0] += seconds
+            yield name
+
+    def settle():
+        clock[0] += 0.5
+        now.append(clock[0])
+
+    assert laps(work(), settle) == {"gather": 1.5, "forward": 4.5}
+    assert now == [1.5, 6.0]
 
 
 def test_quartiles_need_two_values():

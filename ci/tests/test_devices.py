@@ -64,6 +64,7 @@ def test_a_gpu_is_taken_where_there_is_one(gpu, name):
 
 def test_precisions_of_a_gpu(gpu):
     device = pick("cuda")
+    assert device.precisions == ("fp32", "tf32", "bf16", "fp16")
     assert device.resolved_precision("auto") == "fp16"
     before = torch.get_float32_matmul_precision()
     for name, rounded in (("tf32", True), ("fp32", False), ("tf32", True), ("bf16", False), ("fp16", False)):
@@ -76,6 +77,7 @@ def test_precisions_of_a_gpu(gpu):
     for name in ("tf32", "bf16"):
         with pytest.raises(InputError, match=rf"no units for {name}[\s\S]*found: A card, 7\.5"):
             device.resolved_precision(name)
+    assert device.precisions == ("fp32", "fp16")
     assert device.resolved_precision("auto") == "fp16"
 
 

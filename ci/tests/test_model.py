@@ -18,7 +18,7 @@ from dlrm_lib.config import ModelConfig
 from dlrm_lib.dataset import Batch
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import NUMERIC_RULES, FeatureSpec, NumericRule
-from dlrm_lib.model import DLRM, blueprint
+from dlrm_lib.model import DLRM, blueprint, parameter_counts
 from dlrm_lib.model.interactions import interaction
 from dlrm_lib.model.layers import MissingFlags, NumberEmbedding, Standardise, mlp
 from dlrm_lib.preprocess.rows import encode_integers
@@ -400,3 +400,16 @@ def test_a_blueprint_has_the_shapes_of_the_model_and_no_numbers(shape):
     batch = random_batch(spec, bag=bag)
     rows = torch.empty(len(batch.label), len(spec.cardinalities), 6, device="meta")
     assert drawn.dense(batch.numerical.to("meta"), rows).shape == batch.label.shape
+
+
+def test_parameters_are_counted_by_part_of_a_model_or_its_blueprint():
+    spec = FeatureSpec(numerical=5, cardinalities=(30, 1000))
+    sizes = {"embedding_dim": 4, "bottom_mlp_sizes": (8, 4), "top_mlp_sizes": (6, 1)}
+    config = ModelConfig(**sizes, hash_indices=True, max_table_size=90, interaction_op="dcn", cross_rank=3)
+    counts = parameter_counts(blueprint(spec, config))
+    assert counts == parameter_counts(model := DLRM(spec, config))
+    assert (counts["C1"], counts["C2"]) == (30 * 4, 90 * 4)
+    assert counts["bottom MLP"] == (5 + 1) * 8 + (8 + 1) * 4
+    assert list(counts) == ["C1", "C2", "bottom MLP", "interaction", "top MLP"]
+    assert sum(counts.values()) == sum(weight.numel() for weight in (*model.parameters(), model.tables.weight))
+    assert "interaction" not in parameter_counts(blueprint(spec, ModelConfig(**sizes)))  # products have no weights

@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from dlrm_lib import metrics, plots
 from dlrm_lib.config import ModelConfig
@@ -162,7 +163,8 @@ def test_blocks_name_the_sizes_of_what_they_are_given():
 
 
 def test_shapes_draw_each_tensor_to_scale_and_mark_the_block():
-    tensors = {"ids": ("B M", (7, 9)), "rows": ("B M D", (7, 9, 4)), "logits": ("B", (7,))}
+    sizes = {"ids": ("B M", (7, 9)), "rows": ("B M D", (7, 9, 4)), "logits": ("B", (7,))}
+    tensors = {name: (axes, torch.empty(size)) for name, (axes, size) in sizes.items()}
     where, ax = network.shapes("interaction", tensors).axes
     in_front = [patch for patch in ax.patches if patch.get_facecolor()[3] < 1]
     assert [(p.get_width(), p.get_height()) for p in in_front] == [(3, 1), (2, 3), (1, 1)]
@@ -185,13 +187,14 @@ def test_shapes_draw_each_tensor_to_scale_and_mark_the_block():
 
 
 def test_the_speed_ladder_compares_with_its_base_and_says_what_is_missing():
-    speeds = {"slow": (900.0, 1000.0, 1200.0), "none": "no bf16 here", "fast": (2000.0, 2500.0, 3000.0)}
+    slow, fast = [1000.0, 1300.0, 800.0, 1200.0, 900.0], [2500.0] * 3 + [3000.0, 2000.0]
+    speeds = {"slow": slow, "none": "no bf16 here", "fast": fast}
     (ax,) = network.speed_ladder(speeds, "a machine", base="slow").axes
     assert "a machine" in ax.get_title(loc="left")
     assert [bar.get_width() for bar in ax.patches] == [1.0, 0.0, 2.5]
     assert [text.get_text() for text in ax.texts] == ["1,000", "no bf16 here", "2,500, 2.50 times"]
     (lines,) = ax.collections
-    assert [segment.tolist() for segment in lines.get_segments()] == [[[0.9, 0], [1.2, 0]], [[2.0, 2], [3.0, 2]]]
+    assert [segment.tolist() for segment in lines.get_segments()] == [[[0.9, 0], [1.2, 0]], [[2.5, 2], [2.5, 2]]]
 
 
 def test_schedules_draw_every_rate_of_each():

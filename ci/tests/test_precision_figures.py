@@ -71,7 +71,7 @@ def test_swallowed_updates_and_how_far_tables_stray():
 
 
 def test_loss_scales_mark_the_skipped_steps():
-    (ax,) = precision.loss_scales({"a": [8.0, 4.0, 4.0], "b": [2.0, 2.0, 2.0]}, {"a": [1, 3], "b": []}).axes
+    (ax,) = precision.loss_scales({"a": ([8.0, 4.0, 4.0], [1, 3]), "b": ([2.0, 2.0, 2.0], [])}).axes
     drawn = [line.get_xydata().tolist() for line in ax.lines]
     assert drawn[:4] == [[[1, 8], [2, 4], [3, 4]], [[1, 8], [3, 4]], [[1, 2], [2, 2], [3, 2]], []]
     assert entries(ax) == ["a", "b", "skipped"]

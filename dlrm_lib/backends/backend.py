@@ -11,6 +11,7 @@ import torch
 from dlrm_lib.backends.inference import Inference
 from dlrm_lib.backends.step import Step
 from dlrm_lib.config import ResolvedTraining, TrainingConfig
+from dlrm_lib.errors import InputError
 from dlrm_lib.model import DLRM
 
 AnyBatch = TypeVar("AnyBatch", bound=tuple)
@@ -57,6 +58,15 @@ class Backend(ABC):
         Raises:
             InputError: the device does not have it.
         """
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The names of those that it has, from exact to coarse."""
+        found = []
+        for name in PRECISIONS:
+            with contextlib.suppress(InputError):
+                found.append(self.resolved_precision(name))
+        return tuple(found)
 
     @abstractmethod
     def resolved_execution(self, name: str) -> str:

@@ -157,6 +157,12 @@ def auc_difference(
     return _middle(difference, len(labels), draws, seed)
 
 
+def verdict(difference: tuple[float, float] | None) -> str:
+    """What ``auc_difference`` says of the first score: it is "better", "worse", or "not told apart" from the other."""
+    low, high = difference or (0.0, 0.0)
+    return "better" if low > 0 else "worse" if high < 0 else "not told apart"
+
+
 def _middle(
     statistic: Callable[[np.ndarray], float | None], rows: int, draws: int, seed: int
 ) -> tuple[float, float] | None:

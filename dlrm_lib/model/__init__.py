@@ -3,7 +3,7 @@
 Nothing here knows of a device or of a kernel. It is the reference that every backend is tested against.
 """
 
-from dlrm_lib.model.cost import Cost, training_cost
+from dlrm_lib.model.cost import Cost, parameter_counts, training_cost
 from dlrm_lib.model.dlrm import DLRM, Parts, blueprint
 
-__all__ = ["DLRM", "Cost", "Parts", "blueprint", "training_cost"]
+__all__ = ["DLRM", "Cost", "Parts", "blueprint", "parameter_counts", "training_cost"]

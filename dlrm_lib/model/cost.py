@@ -1,7 +1,7 @@
-"""What a training step must compute and move, per sample, counted from a model.
+"""Counted from a model: its parameters, and what a training step must compute and move per sample.
 
-It is a lower bound to judge kernels by: each part runs once, reads what it needs once and writes its result once. What
-does not grow with the batch is left out: reading and updating the MLPs' weights.
+The latter is a lower bound to judge kernels by: each part runs once, reads what it needs once and writes its result
+once. What does not grow with the batch is left out: reading and updating the MLPs' weights.
 """
 
 from __future__ import annotations
@@ -62,6 +62,21 @@ def training_cost(model: DLRM, *, distinct: float = 1.0, number_bytes: int = 2) 
         "interaction": model.interaction.cost(number_bytes),
         "embedding update": Cost(flops=2 * columns * lookups * dim, bytes=ids + gathered + 2 * table),
     }
+
+
+def parameter_counts(model: DLRM) -> dict[str, int]:
+    """Name of a part → its parameters: the tables by their columns (none of no rows), then all other parts that have any.
+
+    Args:
+        model: On any device; ``model.blueprint`` makes one that takes no memory.
+    """
+    dim = model.interaction.dim
+    tables = zip(model.spec.columns.in_pictures[1], model.tables.table_rows, strict=True)
+    counts = {name: rows * dim for name, rows in tables}
+    for name, part in model.named_children():
+        if own := sum(weight.numel() for weight in part.parameters()):
+            counts[f"{name} MLP" if name in ("bottom", "top") else name] = own
+    return counts
 
 
 def linear_layers(mlp: nn.Module | None) -> list[nn.Linear]:

@@ -61,6 +61,7 @@ class EmbeddingTables(nn.Module):
     Attributes:
         weight: float32 [sum of the tables' rows, D], a buffer without gradient; with bags one more row, of zeros.
         offsets: int64 [M], the row where each table begins.
+        table_rows: How many rows each table has, also of a blueprint, whose tensors hold no numbers.
     """
 
     weight: torch.Tensor
@@ -92,6 +93,7 @@ class EmbeddingTables(nn.Module):
         sizes = [min(ids, max_table_size or ids) for ids in cardinalities]
         self.indices_per_lookup = indices_per_lookup
         self.hash_indices = hash_indices
+        self.table_rows = tuple(sizes)
         self.register_buffer("weight", torch.zeros(sum(sizes) + (indices_per_lookup > 1), dim))
         self.register_buffer("cardinalities", torch.tensor(cardinalities, dtype=torch.int64), persistent=False)
         self.register_buffer("sizes", torch.tensor(sizes, dtype=torch.int64), persistent=False)

@@ -238,7 +238,7 @@ def speeds(published: Mapping[str, float], measured: Mapping[str, float | str], 
         flops: Floating-point operations per sample.
     """
     both = {**published, **measured}
-    figure, ax = axes("Medium, batch 512, loading excluded", "samples/s", "", size=(10.0, 0.5 * len(both) + 1.2))
+    figure, ax = axes("Training Medium, loading excluded", "samples/s", "", size=(10.0, 0.5 * len(both) + 1.2))
     for y, (name, speed) in enumerate(both.items()):
         value = 0.0 if isinstance(speed, str) else speed
         ax.barh(y, value, color=GREY if name in published else BLUE, height=0.6)

@@ -14,6 +14,7 @@ from dlrm_lib.model.cost import linear_layers
 from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, SKY, axes, column_label, label_bars, panels, style
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from dlrm_lib.model import DLRM
@@ -89,7 +90,7 @@ def _draw_blocks(ax: Axes, highlight: str | None = None) -> None:
 
 
 @style()
-def shapes(block: str, tensors: Mapping[str, tuple[str, Sequence[int]]]) -> Figure:
+def shapes(block: str, tensors: Mapping[str, tuple[str, torch.Tensor]]) -> Figure:
     """One block: where it is in the network, and what goes in and comes out of it, drawn to scale.
 
     One row of the batch is in front, the others stand behind it. Lengths are drawn as their square roots, or one row of
@@ -97,7 +98,7 @@ def shapes(block: str, tensors: Mapping[str, tuple[str, Sequence[int]]]) -> Figu
 
     Args:
         block: A name from the drawing of all blocks.
-        tensors: In the order of the computation, name → (names of the axes, "B M D"; their sizes).
+        tensors: In the order of the computation, name → (names of its axes, such as "B M D"; the tensor).
     """
     figure, (map_, ax) = panels(["", ""], size=(10, 2.1))
     map_.set_position((0.01, 0.2, 0.2, 0.6))
@@ -106,8 +107,8 @@ def shapes(block: str, tensors: Mapping[str, tuple[str, Sequence[int]]]) -> Figu
     _draw_blocks(map_, block)
     color = _BLOCKS[block][3]
     left = 0.0
-    for number, (name, (names, sizes)) in enumerate(tensors.items()):
-        axes_of = list(zip(names.split(), sizes, strict=True))
+    for number, (name, (names, tensor)) in enumerate(tensors.items()):
+        axes_of = list(zip(names.split(), tensor.shape, strict=True))
         rows, columns = [("", 1), ("", 1), *axes_of[1:]][-2:]
         height, width = rows[1] ** 0.5, columns[1] ** 0.5
         if number:
@@ -123,7 +124,7 @@ def shapes(block: str, tensors: Mapping[str, tuple[str, Sequence[int]]]) -> Figu
         )
         middle = left + width / 2
         ax.text(middle + 0.7, height / 2 + 3.2, name, ha="center", weight="bold")
-        ax.text(middle + 0.7, height / 2 + 1.9, f"B = {sizes[0]:,} of them", ha="center", fontsize=8.5)
+        ax.text(middle + 0.7, height / 2 + 1.9, f"B = {len(tensor):,} of them", ha="center", fontsize=8.5)
         if columns[0]:
             ax.text(middle, -height / 2 - 0.5, f"{columns[0]} = {columns[1]}", ha="center", va="top", fontsize=8.5)
         if rows[0]:
@@ -194,22 +195,25 @@ def parameter_bars(models: Mapping[str, Mapping[str, int]], *, largest: int = 6)
 
 
 @style()
-def speed_ladder(speeds: Mapping[str, tuple[float, float, float] | str], machine: str, *, base: str) -> Figure:
-    """Ways to train as horizontal bars, each with how many times as fast as ``base`` it is.
+def speed_ladder(speeds: Mapping[str, Sequence[float] | str], machine: str, *, base: str) -> Figure:
+    """Ways to train as horizontal bars, their medians, each with how many times as fast as ``base`` it is.
+
+    A thin line spans the quartiles.
 
     Args:
-        speeds: Name → lower quartile, median and upper quartile in samples/s, or a few words why there are none.
+        speeds: Name → samples/s, measured several times, or a few words why they were not.
         machine: What it was measured on.
         base: The name that the others are compared with.
     """
     figure, ax = axes(f"Samples per second on {machine}", "thousand samples/s", "", size=(9.5, 0.7 + 0.5 * len(speeds)))
-    quartiles = [(0.0, 0.0, 0.0) if isinstance(speed, str) else speed for speed in speeds.values()]
-    low, middle, high = np.array(quartiles).T / 1000
+    samples = [[0.0] if isinstance(speed, str) else speed for speed in speeds.values()]
+    low, middle, high = np.array([np.quantile(speed, (0.25, 0.5, 0.75)) for speed in samples]).T / 1000
+    times_base = middle / middle[list(speeds).index(base)]
     ax.barh(list(speeds), middle, color=[GREY if name == base else BLUE for name in speeds], height=0.6)
     measured = middle > 0
     ax.hlines(np.flatnonzero(measured), low[measured], high[measured], color=INK, linewidth=1.5)
     for y, (name, speed) in enumerate(speeds.items()):
-        times = "" if name == base else f", {1000 * middle[y] / speeds[base][1]:.2f} times"
+        times = "" if name == base else f", {times_base[y]:.2f} times"
         text = speed if isinstance(speed, str) else f"{1000 * middle[y]:,.0f}{times}"
         ax.annotate(text, (high[y], y), (6, 0), textcoords="offset points", va="center")
     ax.set_xlim(0, 1.35 * max(high))

@@ -141,18 +141,16 @@ def swallowed(shares: Mapping[str, float], behind: Mapping[str, Sequence[float]]
 
 
 @style()
-def loss_scales(traces: Mapping[str, Sequence[float]], skipped: Mapping[str, Sequence[int]]) -> Figure:
+def loss_scales(runs: Mapping[str, tuple[Sequence[float], Sequence[int]]]) -> Figure:
     """The loss scale of each step, with crosses where the step was skipped.
 
     Args:
-        traces: Name of a run → the scale that each step was done with.
-        skipped: Name of a run → its steps, from 1, that changed nothing.
+        runs: Name → the scale that each step was done with; the steps, from 1, that changed nothing.
     """
     figure, ax = axes("The loss scale, step by step", "training step", "loss scale", size=(9.0, 3.6))
-    for (name, trace), color in zip(traces.items(), (BLUE, GREEN, PINK), strict=False):
+    for (name, (trace, skipped)), color in zip(runs.items(), (BLUE, GREEN, PINK), strict=False):
         ax.step(range(1, len(trace) + 1), trace, where="mid", color=color, label=name)
-        places = list(skipped[name])
-        ax.plot(places, [trace[step - 1] for step in places], "x", color=ORANGE, markersize=6, linewidth=0)
+        ax.plot(skipped, [trace[step - 1] for step in skipped], "x", color=ORANGE, markersize=6, linewidth=0)
     ax.plot([], [], "x", color=ORANGE, label="skipped")
     ax.set_yscale("log", base=2)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -93,7 +93,7 @@ def published(speeds: Mapping[str, float | str], ceilings: Mapping[str, float]) 
 
     Args:
         speeds: Name → samples/s, or a few words why there is no number.
-        ceilings: Name → samples/s, drawn as lines.
+        ceilings: What is taken for granted → the most samples/s that there can be, drawn as lines.
     """
     figure, ax = axes("Samples per second and GPU", "million samples/s", "", size=(10.0, 0.3 * len(speeds) + 1.4))
     for y, (name, speed) in enumerate(speeds.items()):
@@ -102,7 +102,9 @@ def published(speeds: Mapping[str, float | str], ceilings: Mapping[str, float]) 
         text = speed if isinstance(speed, str) else f"{value:.3g}"
         ax.annotate(text, (value, y), (5, 0), textcoords="offset points", va="center", fontsize=9)
     for (name, ceiling), color in zip(ceilings.items(), (GREEN, ORANGE), strict=False):
-        ax.axvline(ceiling / 1e6, color=color, linestyle="--", linewidth=1.5, label=f"{name}: {ceiling / 1e6:.1f}")
+        ax.axvline(
+            ceiling / 1e6, color=color, linestyle="--", linewidth=1.5, label=f"at most, {name}: {ceiling / 1e6:.1f}"
+        )
     ax.set_yticks(range(len(speeds)), list(speeds), fontsize=9)
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
