@@ -190,14 +190,19 @@ def loaded_model(arguments: argparse.Namespace, config: Config, dataset: Dataset
     """
     from dlrm_lib.training import load_checkpoint
 
-    path, config = arguments.load_checkpoint_path, config.for_rows(len(dataset.train))
-    model, trained = load_checkpoint(path, dataset)
+    config = config.for_rows(len(dataset.train))
+    model, trained = load_checkpoint(arguments.load_checkpoint_path, dataset)
+    refuse_another_model(arguments, config, trained)
+    return model, dataclasses.replace(config, model=trained.model)
+
+
+def refuse_another_model(arguments: argparse.Namespace, config: Config, trained: Config) -> None:
+    """Raises InputError where a flag describes another model than that of ``--load_checkpoint_path``."""
     for name in given_settings(arguments).keys() & as_dict(trained.model).keys():
         there, here = (as_text(getattr(of.model, name)) for of in (trained, config))
         if there != here:
             raise InputError(
-                f"{path} has another {name} than --{name} says.",
+                f"{arguments.load_checkpoint_path} has another {name} than --{name} says.",
                 found=f"{there} in the checkpoint, {here} on the command line",
                 remedy=f"Leave --{name} out: the checkpoint says it.",
             )
-    return model, dataclasses.replace(config, model=trained.model)
