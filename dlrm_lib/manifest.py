@@ -37,6 +37,8 @@ class Manifest:
             rows and as encoded numbers: ``missing`` (or 0, where the numeric rule gives both one number), ``unknown``
             (a token without an id of its own: too rare, or never seen in the rows that were counted), ``mean``,
             ``deviation`` and whether it is ``constant``. Empty where nobody counted, as in earlier versions.
+        lineage: The data sets whose vocabulary was taken over, the oldest first, this one not included: of each what
+            ``ancestor`` says. Every id that one of them has means the same value here. Empty where none was.
     """
 
     config: dict[str, Any]
@@ -48,6 +50,7 @@ class Manifest:
     vocabulary: str
     vocabularies: list[str] = dataclasses.field(default_factory=list)
     columns: dict[str, dict[str, dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    lineage: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -58,6 +61,12 @@ class Manifest:
             "split": digest(self.rows),
             "vocabulary": self.vocabulary,
         }
+
+    @property
+    def ancestor(self) -> dict[str, Any]:
+        """What the data sets that take over this one's vocabulary keep of it, as an entry of their ``lineage``."""
+        names = ("vocabulary", "vocabularies", "cardinalities", "source", "rows")
+        return {name: getattr(self, name) for name in names}
 
     def about_limits(self) -> str | None:
         """A sentence that names the columns of which no value is left, if there are such."""

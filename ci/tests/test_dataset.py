@@ -217,6 +217,24 @@ def test_an_edited_manifest_is_refused(dataset):
         Manifest.read(dataset.folder)
 
 
+def test_a_manifest_keeps_its_lineage_and_earlier_ones_have_none(dataset):
+    path = dataset.folder / "manifest.json"
+    assert dataset.manifest.lineage == []
+    later = replace(dataset.manifest, lineage=[dataset.manifest.ancestor])
+    later.write(dataset.folder)
+    assert Manifest.read(dataset.folder) == later
+    assert json.loads(path.read_text())["lineage"] == [
+        {
+            name: getattr(dataset.manifest, name)
+            for name in ("vocabulary", "vocabularies", "cardinalities", "source", "rows")
+        }
+    ]
+    document = json.loads(path.read_text())
+    del document["lineage"]
+    path.write_text(json.dumps(document))
+    assert Manifest.read(dataset.folder) == dataset.manifest
+
+
 def test_a_spec_of_other_tables_is_refused(dataset):
     FeatureSpec(numerical=4, cardinalities=(3, 7, 200, 41_000)).write(dataset.folder / "feature_spec.yaml")
     with pytest.raises(InputError, match="does not fit the manifest"):
