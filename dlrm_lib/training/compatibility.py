@@ -93,7 +93,7 @@ def refuse_other_rows(path: Path, then: Facts, dataset: Dataset) -> None:
 
 
 _OTHER_DATA = "Use the data set it was trained on"
-_OTHER_IDS = "Encode the rows with --vocabulary and the data set it was trained on"
+_OTHER_IDS = "Encode the rows with the vocabulary of its data set (preprocess --vocabulary)"
 
 
 def _other_meanings(then: Facts, now: Facts) -> Iterator[_Difference]:
@@ -114,7 +114,7 @@ def _other_meanings(then: Facts, now: Facts) -> Iterator[_Difference]:
     if has_grown(then, now):
         if then["model"]["hash_indices"]:
             found = "hash_indices, by which ids share the rows of tables: with more ids each would have another row"
-            yield _Difference(found, "Encode the rows with --vocabulary, without --extend")
+            yield _Difference(found, "Encode the rows with --vocabulary alone, without --extend")
         return
     reason, remedy = _why_other_ids(then, now)
     for column, (before, after) in enumerate(_pairs(then, now, "cardinalities")):
@@ -142,7 +142,7 @@ def _why_other_ids(then: Facts, now: Facts) -> tuple[str, str]:
             before, after = (facts["encoding"].get(name) for facts in (then, now))
             if before != after:
                 return f" ({name}: {as_text(before)} then, {as_text(after)} now)", _encode(name, before)
-    return "", _OTHER_IDS
+    return "", _OTHER_IDS if "numeric_rule" in now["encoding"] else _OTHER_DATA
 
 
 def _other_rows(then: Facts, now: Facts) -> Iterator[_Difference]:

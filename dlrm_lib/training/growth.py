@@ -34,7 +34,8 @@ class Growth:
     def new_rows(self) -> torch.Tensor:
         """The rows of all tables that were not there, int64 [K] in ascending order."""
         rows = torch.arange(sum(self._now)).split(self._now)
-        return torch.cat([table[then:] for table, then in zip(rows, self._then, strict=True)] or [rows[0]])
+        none = torch.empty(0, dtype=torch.int64)
+        return torch.cat([none, *(table[then:] for table, then in zip(rows, self._then, strict=True))])
 
     def score_as_id_0(self, weight: torch.Tensor) -> None:
         """Makes new rows copies of their table's first: what the model has learned of rare and unseen values.
