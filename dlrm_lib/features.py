@@ -72,6 +72,9 @@ class RawColumns:
         """Fields in a well-formed line, the label included."""
         return 1 + self.numerical + self.categorical
 
+    def __str__(self) -> str:
+        return f"{self.numerical} numerical and {self.categorical} categorical ones"
+
     @classmethod
     def read(cls, path: Path) -> RawColumns:
         """Reads how many columns there are from the ``channel_spec`` of a ``feature_spec.yaml``.
@@ -119,13 +122,15 @@ class FeatureSpec:
 
     Attributes:
         numerical: Number of numerical columns.
-        cardinalities: For each categorical column, the number of ids, id 0 (missing, rare, unseen) included.
+        cardinalities: For each categorical column, the number of ids, id 0 (rare, unseen, missing) included.
         numeric_rules: How each numerical column was encoded; by default all as by NVIDIA's released script.
+        missing_id: The id of a missing token: 0, or 1 where id 0 means rare and unseen values alone.
     """
 
     numerical: int
     cardinalities: tuple[int, ...]
     numeric_rules: tuple[NumericRule, ...] = ()
+    missing_id: int = 0
 
     def __post_init__(self) -> None:
         if not self.numeric_rules:
@@ -147,7 +152,8 @@ class FeatureSpec:
         """Writes ``feature_spec.yaml``.
 
         ``source_spec`` names train and test only, and there is no part beside NVIDIA's four: its loader refuses both.
-        What a feature has beyond ``dtype`` and ``cardinality`` it ignores: there the numeric rules are.
+        What a feature has beyond ``dtype`` and ``cardinality`` it ignores: there the numeric rules are, and the id of
+        missing tokens, if they have one for themselves.
         """
         numerical = [f"num_{i}" for i in range(self.numerical)]
         categorical = [f"cat_{j}.bin" for j in range(len(self.cardinalities))]
@@ -156,6 +162,8 @@ class FeatureSpec:
             features[name] = {"dtype": "float16", "numeric_rule": asdict(rule)}
         for name, cardinality, dtype in zip(categorical, self.cardinalities, self.category_dtypes, strict=True):
             features[name] = {"cardinality": cardinality, "dtype": dtype}
+            if self.missing_id:
+                features[name]["missing_id"] = self.missing_id
         chunks = [("numerical.bin", numerical), ("label.bin", ["label"])] + [(name, [name]) for name in categorical]
         sources = {
             split: [
@@ -192,6 +200,7 @@ class FeatureSpec:
                 numerical=len(rules),
                 cardinalities=tuple(int(features[name]["cardinality"]) for name in channels["categorical"]),
                 numeric_rules=tuple(numeric_rule if rule is None else NumericRule.of(rule) for rule in rules),
+                missing_id=max((int(features[n].get("missing_id", 0)) for n in channels["categorical"]), default=0),
             )
         except FileNotFoundError:
             raise InputError(

@@ -63,6 +63,11 @@ class Manifest:
         }
 
     @property
+    def missing_id(self) -> int:
+        """The id of a missing token: 0, or 1 with ``separate_missing``."""
+        return int(self.config.get("separate_missing", False))
+
+    @property
     def ancestor(self) -> dict[str, Any]:
         """What the data sets that take over this one's vocabulary keep of it, as an entry of their ``lineage``."""
         names = ("vocabulary", "vocabularies", "cardinalities", "source", "rows")

@@ -32,10 +32,12 @@ class Row(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """What a data set should hold: files by name, vocabularies as rows, facts of the manifest, and of its columns."""
+    """What a data set should hold: files by name, vocabularies as rows, counts of values without an id, facts of the
+    manifest, and of its columns."""
 
     files: dict[str, bytes]
     vocabularies: list[list[tuple[str, int, int]]]
+    rare: list[dict[str, int]]
     manifest: dict
     columns: dict[str, dict]
 
@@ -91,8 +93,8 @@ def splitmix64(seed: int, index: int) -> int:
     return z ^ (z >> 31)
 
 
-def encode(days: list[Path], config, columns) -> Expected:
-    """Encodes day files (or one file), given in time order."""
+def encode(days: list[Path], config, columns, earlier: Expected | None = None, extend: bool = False) -> Expected:
+    """Encodes day files (or one file), given in time order; with the ids of what was encoded before, if anything was."""
     rows: list[Row] = []
     days_rows: list[int] = []
     quarantine = [b"file\tline\treason\ttext"]
@@ -119,13 +121,21 @@ def encode(days: list[Path], config, columns) -> Expected:
     general, *special = str(config.frequency_limit).split(",")
     limits = dict.fromkeys(range(columns.categorical), int(general))
     limits |= {int(column): int(limit) for column, limit in (pair.split(":") for pair in special)}
-    vocabularies = []
+    vocabularies, rare = [], []
     for column in range(columns.categorical):
         counted = rows if config.vocabulary_days == "all" else train
-        counts = Counter(row.tokens[column] for row in counted if row.tokens[column])
-        kept = [(value, count) for value, count in counts.items() if count >= limits[column]]
-        kept.sort(key=lambda pair: (-pair[1], pair[0].encode()))
-        vocabularies.append([(value, count, i) for i, (value, count) in enumerate(kept, start=1)])
+        counts = Counter(row.tokens[column] for row in counted if row.tokens[column] or config.separate_missing)
+        known = [""] if config.separate_missing else []
+        if earlier:
+            known = [value for value, _, _ in earlier.vocabularies[column]]
+            counts.update({value: count for value, count, _ in earlier.vocabularies[column]})
+            counts.update(earlier.rare[column])
+        new = []
+        if extend or not earlier:
+            new = [value for value, count in counts.items() if count >= limits[column] and value not in known]
+            new.sort(key=lambda value: (-counts[value], value.encode()))
+        vocabularies.append([(value, counts[value], i) for i, value in enumerate(known + new, start=1)])
+        rare.append({value: count for value, count in counts.items() if count and value not in known + new})
     ids = [{value: i for value, _, i in vocabulary} for vocabulary in vocabularies]
 
     files = {"quarantine/rejected.tsv": b"".join(line + b"\n" for line in quarantine)}
@@ -171,4 +181,4 @@ def encode(days: list[Path], config, columns) -> Expected:
             facts = {"missing": tokens.count("") / len(members), "unknown": len(unknown) / len(members)}
             facts["constant"] = len({of.get(token, 0) for token in tokens}) == 1
             described.setdefault(f"cat_{column}", {})[name] = facts
-    return Expected(files, vocabularies, manifest, described)
+    return Expected(files, vocabularies, rare, manifest, described)

@@ -208,9 +208,9 @@ master, folder, bare = sys.argv[1:]
 os.chdir(folder)
 spark = session.spark_session(2, master).sparkContext
 answers = {
-    "nothing": said(cluster.check_workers, spark, Path(folder), Path(folder), source=Path(folder)),
+    "nothing": said(cluster.check_workers, spark, Path(folder), Path(folder), sources=[Path(folder)]),
     "left": os.listdir(folder),
-    "source": said(cluster.check_workers, spark, Path(folder), source=Path(folder, "absent")),
+    "source": said(cluster.check_workers, spark, Path(folder), sources=[Path(folder, "absent")]),
     "folder": said(cluster.check_workers, spark, Path(folder), Path("/proc/self/cwd")),
     "other master": said(session.spark_session, 2, "spark://127.0.0.1:1"),
 }

@@ -108,11 +108,18 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def check(source: Path, output: Path, config: PreprocessConfig, columns: RawColumns = SMALL, **options: Any) -> None:
-    """Encodes and compares everything with the oracle."""
+def check(
+    source: Path,
+    output: Path,
+    config: PreprocessConfig,
+    columns: RawColumns = SMALL,
+    earlier: oracle.Expected | None = None,
+    **options: Any,
+) -> oracle.Expected:
+    """Encodes and compares everything with the oracle, which takes over the ids of what was encoded ``earlier``."""
     manifest = preprocess(source, output, config, columns=columns, **options)
-    files = source_files(source, allow_empty_days=options.get("allow_empty_days", False))
-    expected = oracle.encode(files, config, columns)
+    files = source_files(source, allow_empty_days=options.get("allow_empty_days", False), later=True)
+    expected = oracle.encode(files, config, columns, earlier, options.get("extend", False))
     found = files_of(output)
     for name, content in expected.files.items():
         assert found.pop(name) == content, name
@@ -121,6 +128,12 @@ def check(source: Path, output: Path, config: PreprocessConfig, columns: RawColu
         table = pq.read_table(output / "vocabulary" / f"cat_{column}.parquet")
         assert table.column_names == ["value", "count", "id"]
         assert list(zip(*(table[name].to_pylist() for name in table.column_names), strict=True)) == vocabulary
+    for column, rare in enumerate(expected.rare):
+        found.pop(f"vocabulary/rare/cat_{column}.parquet")
+        table = pq.read_table(output / "vocabulary" / "rare" / f"cat_{column}.parquet")
+        counts = dict(zip(table["value"].to_pylist(), table["count"].to_pylist(), strict=True))
+        assert counts == rare
+        assert len(table) == len(rare)
     assert sorted(found) == ["feature_spec.yaml", "manifest.json"]
     document = json.loads(found["manifest.json"])
     assert document["config"] == as_dict(config)
@@ -134,12 +147,14 @@ def check(source: Path, output: Path, config: PreprocessConfig, columns: RawColu
     assert dataset.manifest == manifest
     assert list(dataset.spec.cardinalities) == expected.manifest["cardinalities"]
     assert sorted(path.name for path in output.parent.iterdir() if "partial" in path.name) == []
+    return expected
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {},
+        {"separate_missing": True, "frequency_limit": "3,0:1"},
         {"order": "input"},
         {"shuffle_seed": 2**63 + 5, "frequency_limit": 1},
         {"vocabulary_days": "all", "frequency_limit": 3},
@@ -257,6 +272,7 @@ def test_random_lines(tmp_path: Path, seed: int) -> None:
     config = dataclasses.replace(
         LENIENT,
         frequency_limit=rng.randrange(1, 5),
+        separate_missing=rng.random() < 0.5,
         vocabulary_days=rng.choice(["training", "all"]),
         numeric_rule=rng.choice(["log_x_plus_2", "log_x_plus_3"]),
         order=rng.choice(["shuffled", "input"]),

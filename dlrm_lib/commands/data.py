@@ -8,7 +8,15 @@ import re
 import sys
 from pathlib import Path
 
-from dlrm_lib.commands.command import OVERWRITE, PATH, Command, configuration, refuse_existing, refuse_several_processes
+from dlrm_lib.commands.command import (
+    OVERWRITE,
+    PATH,
+    Command,
+    configuration,
+    given_settings,
+    refuse_existing,
+    refuse_several_processes,
+)
 from dlrm_lib.config import fields
 from dlrm_lib.console import progress_bars, say
 from dlrm_lib.errors import InputError
@@ -73,18 +81,23 @@ def generate(arguments: argparse.Namespace) -> None:
 def preprocess(arguments: argparse.Namespace) -> None:
     """Encodes raw rows with Spark."""
     from dlrm_lib.drift import drift_remarks
-    from dlrm_lib.features import CRITEO, RawColumns
-    from dlrm_lib.preprocess import preprocess
+    from dlrm_lib.features import RawColumns
+    from dlrm_lib.manifest import Manifest
+    from dlrm_lib.preprocess import inherited, preprocess
 
     refuse_several_processes()
-    config = configuration(arguments)
+    config = configuration(arguments).preprocess
+    if arguments.vocabulary:
+        config = inherited(config, Manifest.read(arguments.vocabulary), given_settings(arguments))
     refuse_existing(arguments.output, arguments.overwrite)
     try:
         manifest = preprocess(
             arguments.input,
             arguments.output,
-            config.preprocess,
-            columns=RawColumns.read(arguments.feature_spec) if arguments.feature_spec else CRITEO,
+            config,
+            columns=RawColumns.read(arguments.feature_spec) if arguments.feature_spec else None,
+            vocabulary=arguments.vocabulary,
+            extend=arguments.extend,
             master=arguments.master,
             cores=arguments.cores,
             memory=arguments.memory,
@@ -104,6 +117,9 @@ def preprocess(arguments: argparse.Namespace) -> None:
         print(f"{split:>10}: {rows:,} rows{rate}{halves.get(split, '') if several else ''}")
     if ids := manifest.cardinalities:
         print(f"{'ids':>10}: {sum(ids):,} in {len(ids)} columns, the largest {max(ids):,}")
+    if manifest.lineage:
+        added = sum(ids) - sum(manifest.lineage[-1]["cardinalities"])
+        print(f"{'new ids':>10}: {added:,}; the others mean what they do in {arguments.vocabulary}")
     print(f"{'rejected':>10}: {sum(manifest.quarantined.values()):,} lines")
     for reason, lines in manifest.quarantined.items():
         print(f"{lines:>12,} {reason}")
@@ -167,6 +183,11 @@ DATA_COMMANDS = (
             (
                 "--feature_spec",
                 {**PATH, "help": "YAML whose channel_spec names the columns; default: Criteo's 13 and 26"},
+            ),
+            ("--vocabulary", {**PATH, "help": "encoded data set whose ids these rows get; values without one: id 0"}),
+            (
+                "--extend",
+                {"action": "store_true", "help": "values that are frequent by now get new ids behind those"},
             ),
             (
                 "--master",

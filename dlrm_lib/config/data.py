@@ -42,6 +42,7 @@ class PreprocessConfig(Section):
         "log_x_plus_2: log(max(x + 2, 1)) with missing = 0; log_x_plus_3: log(x + 3), missing and x <= -3 become 0.0",
         choices=tuple(NUMERIC_RULES),
     )
+    separate_missing: bool = option(False, "missing tokens get id 1 for themselves; id 0 then is rare or unseen")
     order: str = option("shuffled", "order of the training rows", choices=("shuffled", "input"))
     shuffle_seed: int = option(0, "seed of the order of the training rows", at_least=0)
     holdout_fraction: float = option(

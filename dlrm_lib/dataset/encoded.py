@@ -105,6 +105,7 @@ class EncodedDataset(Dataset):
         for what, found, expected in (
             ("cardinalities", list(self.spec.cardinalities), self.manifest.cardinalities),
             ("numeric_rule", sorted({of.name for of in self.spec.numeric_rules} - {rule.name}), []),
+            ("missing_id", self.spec.missing_id, self.manifest.missing_id),
         ):
             if found != expected:
                 raise InputError(

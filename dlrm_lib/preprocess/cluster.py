@@ -7,7 +7,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def check_master(master: str) -> None:
         )
 
 
-def check_workers(spark: SparkContext, *folders: Path, source: Path | None = None) -> None:
+def check_workers(spark: SparkContext, *folders: Path, sources: Sequence[Path] = ()) -> None:
     """Runs a small task on every core: can its Python do the work, and does it share the files?
 
     Each task writes a few bytes into its own place of one file per folder, as preprocessing will; then this process
@@ -69,7 +69,7 @@ def check_workers(spark: SparkContext, *folders: Path, source: Path | None = Non
     Args:
         spark: The cluster.
         folders: Existing folders on the storage that preprocessing will write to.
-        source: What preprocessing will read.
+        sources: What preprocessing will read.
 
     Raises:
         InputError: no executor takes a task in time; a worker's Python is missing, of another version, lacks this
@@ -83,7 +83,7 @@ def check_workers(spark: SparkContext, *folders: Path, source: Path | None = Non
         try:
             for file in files:
                 file.write_bytes(bytes(_MARK_BYTES * cores))
-            answers = _run(spark, partial(_write_mark, files, source), list(enumerate(marks)))
+            answers = _run(spark, partial(_write_mark, files, sources), list(enumerate(marks)))
             arrived = [(file, file.read_bytes()) for file in files]
         finally:
             for file in files:
@@ -106,12 +106,13 @@ def check_workers(spark: SparkContext, *folders: Path, source: Path | None = Non
                 )
 
 
-def _write_mark(files: list[Path], source: Path | None, index: int, mark: bytes) -> tuple[str, str, str]:
+def _write_mark(files: list[Path], sources: Sequence[Path], index: int, mark: bytes) -> tuple[str, str, str]:
     """Runs on a worker: its host, its versions, and what keeps it from reading or writing, if anything does."""
     failure = ""
     try:
-        if source and not os.access(source, os.R_OK):
-            failure = f"{source} cannot be read there"
+        for source in sources:
+            if not os.access(source, os.R_OK):
+                failure = f"{source} cannot be read there"
         for file in files:
             with open(file, "r+b") as shared:
                 shared.seek(index * _MARK_BYTES)

@@ -30,8 +30,9 @@ from dlrm_lib.files import cannot_be_renamed, contents, put_back, sha256
 from dlrm_lib.manifest import MANIFEST, Manifest
 from dlrm_lib.places import destination, local
 from dlrm_lib.preprocess import oddities, quarantine
+from dlrm_lib.preprocess.ancestor import Ancestor, inherited, taken_over
 from dlrm_lib.preprocess.cluster import check_workers
-from dlrm_lib.preprocess.counting import Ranked, Share, bins, count_part, merge_bin, rank_column
+from dlrm_lib.preprocess.counting import Ranked, Share, bins, count_before, count_part, merge_bin, rank_column
 from dlrm_lib.preprocess.diagnosis import refuse_packed
 from dlrm_lib.preprocess.job import Job
 from dlrm_lib.preprocess.needs import Needs, check_needs, estimate_needs, fitting_tasks
@@ -55,7 +56,9 @@ def preprocess(
     output: str | Path,
     config: PreprocessConfig,
     *,
-    columns: RawColumns = CRITEO,
+    columns: RawColumns | None = None,
+    vocabulary: str | Path | None = None,
+    extend: bool = False,
     master: str | None = None,
     cores: int | None = None,
     memory: int | None = None,
@@ -79,7 +82,11 @@ def preprocess(
         output: The folder to make. A data set that is there is replaced once the new one is whole. A link is followed;
             into a mount point, which cannot be renamed, the finished entries are moved, the manifest last.
         config: How to encode.
-        columns: How many integers and tokens a row has.
+        columns: How many integers and tokens a row has; by default as many as those behind ``vocabulary``, or Criteo's.
+        vocabulary: An encoded data set whose ids are taken over: every value that has one keeps it. Its settings that
+            decide what ids and numbers mean, ``INHERITED``, must be those of ``config``, as ``inherited`` makes them.
+        extend: Whether values that by now, over all its ancestors, it and these rows, were seen as often as the
+            frequency limit wants get new ids behind the others; without it they share id 0.
         master: Where Spark runs, if it is not running yet: by default on this machine; else a master's URL.
         cores: Tasks at a time, if Spark is not running yet; by default one per usable core, as far as memory goes.
         memory: Bytes that all processes on this machine may take together; by default what is available.
@@ -97,10 +104,15 @@ def preprocess(
     Raises:
         InputError: nothing to read, a source with what ``source_files`` refuses, files that are packed or of another
             format, a day or split without rows, too many malformed lines (or one, if ``strict``), too little disk or
-            memory, an output that is something else, another run making the same data set, or no Java.
+            memory, an output that is something else, another run making the same data set, no Java, or a
+            ``vocabulary`` that cannot be taken over (``taken_over``, ``inherited``).
     """
     source, output = local(source).absolute(), destination(output)
-    files = source_files(source, allow_empty_days=allow_empty_days)
+    ancestor = taken_over(vocabulary, output, extend=extend)
+    if ancestor:
+        columns, config = ancestor.same_columns(columns), inherited(config, ancestor.manifest)
+    columns = columns or CRITEO
+    files = source_files(source, allow_empty_days=allow_empty_days, later=ancestor is not None)
     refuse_packed(files, columns)
     if config.frequency_limit is not None:
         config.limits(columns.categorical)
@@ -112,7 +124,7 @@ def preprocess(
     if len(files) > 1:
         say(f"held out: {files[-1].name}, the last of {len(files)} days; its first half is the test split")
     # The output is part of it, for data sets of one name in several places may spill into one folder.
-    identity = digest([str(output), _identity(files, columns, config, partitions)])
+    identity = digest([str(output), _identity(files, columns, config, partitions, ancestor)])
     unfinished = Unfinished(output, identity, destination(spill) if spill else None)
     with unfinished.alone() as resumed:
         for path in unfinished.clear_others():
@@ -125,13 +137,21 @@ def preprocess(
             spark = spark_session(cores, master, rows_in_java=False).sparkContext
             here = (spark.master or "").startswith("local")
             if not here:
-                check_workers(spark, unfinished.data, unfinished.work, source=source)
+                sources = [source, *([ancestor.folder] if ancestor else [])]
+                check_workers(spark, unfinished.data, unfinished.work, sources=sources)
             needs = estimate_needs(files, columns, spark.defaultParallelism)
             say(str(needs))
             check_needs(
                 needs, unfinished.data, unfinished.work, cores=spark.defaultParallelism, here=here, memory=memory
             )
-            job = Job(folder=unfinished.data, work=unfinished.work, columns=columns, config=config, files=tuple(files))
+            job = Job(
+                folder=unfinished.data,
+                work=unfinished.work,
+                columns=columns,
+                config=config,
+                files=tuple(files),
+                ancestor=ancestor,
+            )
             tasks = Tasks(spark, job.work / "done", progress)
             hashes, parts = _read(tasks, job, partitions, needs)
             quarantined = quarantine.collect(job, parts, say)
@@ -146,8 +166,15 @@ def preprocess(
     return Manifest.read(output)
 
 
-def _identity(files: list[Path], columns: RawColumns, config: PreprocessConfig, partitions: int | None) -> str:
+def _identity(
+    files: list[Path],
+    columns: RawColumns,
+    config: PreprocessConfig,
+    partitions: int | None,
+    ancestor: Ancestor | None,
+) -> str:
     """Stands for all that decides what tasks leave on disk."""
+    files = [*files, *(ancestor.files if ancestor else [])]
     stats = [path.stat() for path in files]
     return digest(
         {
@@ -156,6 +183,7 @@ def _identity(files: list[Path], columns: RawColumns, config: PreprocessConfig, 
                 (str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
                 for path, stat in zip(files, stats, strict=True)
             ],
+            "ancestor": [ancestor.manifest.ancestor, ancestor.extend] if ancestor else None,
             "columns": [columns.numerical, columns.categorical],
             "config": as_dict(config),
             "partitions": partitions,
@@ -217,10 +245,13 @@ def _make(
     counted = split["train"] if job.config.vocabulary_days == "training" else sum(split.values())
     job = dataclasses.replace(job, config=job.config.for_rows(counted))
     ranked, shares = _count(tasks, job, parts, counted)
+    if job.ancestor:
+        job.ancestor.check([column.taken for column in ranked])
     spec = FeatureSpec(
         numerical=job.columns.numerical,
         cardinalities=tuple(column.cardinality for column in ranked),
         numeric_rules=(NUMERIC_RULES[job.config.numeric_rule],) * job.columns.numerical,
+        missing_id=int(job.config.separate_missing),
     )
     layout = Layout(
         rows=split,
@@ -244,6 +275,7 @@ def _make(
         vocabulary=digest([column.digest for column in ranked]),
         vocabularies=[column.digest for column in ranked],
         columns=columns,
+        lineage=[*job.ancestor.manifest.lineage, job.ancestor.manifest.ancestor] if job.ancestor else [],
     ).write(job.folder)
     return oddities.remarks(ranked, job.columns.numerical)
 
@@ -304,6 +336,9 @@ def _count(
             return [(index, attempt(index, partial(merge_bin, job, len(parts), (blob for _, blob in pairs))))]
 
         counted_parts = tasks.spread(items, per_core=1).flatMap(lambda item: count_part(job, bin_of, *item))
+        if job.ancestor:
+            every = tasks.spread(range(job.columns.categorical), per_core=1)
+            counted_parts = counted_parts.union(every.flatMap(lambda column: count_before(job, bin_of, column)))
         shuffled = counted_parts.partitionBy(len(missing), int)
         return shuffled.mapPartitionsWithIndex(merge)
 

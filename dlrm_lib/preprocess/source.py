@@ -43,7 +43,7 @@ class Range:
     stop: int
 
 
-def source_files(source: Path, *, allow_empty_days: bool = False) -> list[Path]:
+def source_files(source: Path, *, allow_empty_days: bool = False, later: bool = False) -> list[Path]:
     """The raw files of a source, in time order.
 
     Beside day files, what is hidden (``.`` or ``_`` in front, as Spark and Hadoop have it) or tells of the data
@@ -53,6 +53,7 @@ def source_files(source: Path, *, allow_empty_days: bool = False) -> list[Path]:
     Args:
         source: A folder with ``day_0`` ... ``day_{n-1}``, or ``.gz``; or one file.
         allow_empty_days: Whether a day may be a file without any text.
+        later: Whether the first day may have another number than 0: the days before it were encoded already.
 
     Raises:
         InputError: nothing there, no day files, a day missing or there twice, almost one, or empty, or what is no file
@@ -61,7 +62,7 @@ def source_files(source: Path, *, allow_empty_days: bool = False) -> list[Path]:
     local(source)
     put_back(source)
     if source.is_dir():
-        paths = _day_files(source)
+        paths = _day_files(source, later=later)
     elif os.path.lexists(source):
         paths = [source]
     else:
@@ -124,7 +125,7 @@ def _is_empty(path: Path) -> bool:
         return False  # damaged: the task that reads it says so
 
 
-def _day_files(folder: Path) -> list[Path]:
+def _day_files(folder: Path, *, later: bool) -> list[Path]:
     try:
         names = [path.name for path in contents(folder)]
     except OSError as error:
@@ -150,12 +151,13 @@ def _day_files(folder: Path) -> list[Path]:
             found=", ".join(names[:5]) + (", …" if len(names) > 5 else "") if names else "an empty folder",
             remedy="Name the files day_0, day_1, … (or day_0.gz, …) in time order, or give one file.",
         )
-    missing = [f"day_{day}" for day in range(max(days)) if day not in days]
+    missing = [f"day_{day}" for day in range(min(days) if later else 0, max(days)) if day not in days]
     if missing:
         raise InputError(
             f"{folder} lacks {', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}.",
             found=f"{len(days)} day files, the last is {days[max(days)].name}",
-            remedy="Days are numbered from 0 without gaps: add the missing ones, or rename the others.",
+            remedy=f"Days are numbered {'' if later else 'from 0 '}without gaps: add the missing ones, or rename the "
+            "others.",
         )
     return [path for _, path in sorted(days.items())]
 

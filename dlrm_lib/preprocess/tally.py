@@ -91,14 +91,14 @@ def _add_numbers(numbers, missing_numbers, counts):
 
 @compiled
 def _add_ids(codes, id_of, counts):
-    missing = without = 0
+    missing = unknown = 0
     least, largest = counts[2], counts[3]
     for i in range(codes.size):
         found = np.int64(id_of[codes[i]])
         missing += codes[i] == 0
-        without += found == 0
+        unknown += (found == 0) & (codes[i] != 0)
         least = min(least, found)
         largest = max(largest, found)
     counts[0] += missing
-    counts[1] += without - missing
+    counts[1] += unknown
     counts[2], counts[3] = least, largest

@@ -76,6 +76,16 @@ class Tokens(NamedTuple):
         """What ``arrays`` has taken apart."""
         return cls(keys, Texts.of(data, ends))
 
+    @classmethod
+    def of_strings(cls, strings: pa.LargeStringArray) -> Tokens:
+        """The tokens with the given texts: what ``strings`` has spelled out."""
+        _, offsets, data = strings.buffers()
+        ends = np.frombuffer(offsets, np.int64)[strings.offset :][: len(strings) + 1]
+        text = np.frombuffer(data or b"", np.uint8)
+        keys, long = np.empty(len(strings), np.uint64), np.empty(len(strings), np.int64)
+        long = long[: _read_keys(text, ends, keys, long)]
+        return cls(keys, Texts(text, ends[long], ends[long + 1] - ends[long]))
+
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What to store or send: keys (uint64), the long texts without gaps (uint8), their ends (int64)."""
         return self.keys, *self.texts.packed(np.arange(len(self.texts.start)))
@@ -273,6 +283,25 @@ def _spell(keys, texts, start, ends, data):
             for at in range(ends[i], ends[i + 1]):
                 data[at] = key & np.uint64(255)
                 key >>= np.uint64(8)
+
+
+@compiled
+def _read_keys(data, ends, keys, long):
+    """Fills ``keys``, and ``long`` with the indices of what gets a tagged one; returns how many those are."""
+    texts = 0
+    for i in range(keys.size):
+        key = np.uint64(0)
+        short = ends[i + 1] - ends[i] <= 8
+        if short:
+            for k in range(ends[i + 1] - 1, ends[i] - 1, -1):
+                short &= data[k] != 0
+                key = (key << np.uint64(8)) | np.uint64(data[k])
+        if not short:
+            key = TAG | np.uint64(texts)
+            long[texts] = i
+            texts += 1
+        keys[i] = key
+    return texts
 
 
 @compiled

@@ -75,37 +75,46 @@ class Dictionary:
             _fill_slots(self._slots, self._keys, self.size)
 
 
-def rank(tokens: Tokens, counts: np.ndarray, limit: int) -> tuple[np.ndarray, pa.Table]:
+def rank(
+    tokens: Tokens, counts: np.ndarray, limit: float, given: np.ndarray | None = None, taken: int = 0
+) -> tuple[np.ndarray, pa.Table]:
     """Ids by descending count, ties in the order of the UTF-8 bytes; values seen fewer than ``limit`` times get 0.
 
     Args:
         tokens: Distinct tokens.
         counts: int64 [n]: how often each was seen.
         limit: The frequency limit, at least 1.
+        given: int32 [n]: the ids that tokens had before, and keep, however often they were seen; 0: none.
+        taken: New ids follow this one.
 
     Returns:
         int32 [n]: the id of each token.
         The kept values: value (string), count (int64), id (int32), in the order of the ids.
     """
-    kept = np.flatnonzero(counts >= limit)
-    id_of = np.zeros(len(counts), np.int32)
-    tokens, counts = tokens.take(kept), counts[kept]
-    if len(tokens.texts.start):
-        table = pa.table({"count": counts, "value": tokens.strings()})
+    id_of = np.zeros(len(counts), np.int32) if given is None else given.copy()
+    old = np.flatnonzero(id_of)
+    new = np.flatnonzero((id_of == 0) & (counts >= limit))
+    frequent, often = tokens.take(new), counts[new]
+    if len(frequent.texts.start):
+        table = pa.table({"count": often, "value": frequent.strings()})
         order = pc.sort_indices(table, [("count", "descending"), ("value", "ascending")]).to_numpy()
     else:  # without NUL, short tokens compare like big-endian numbers
-        order = np.lexsort((tokens.keys.byteswap(), -counts))
-    ids = np.arange(1, len(kept) + 1, dtype=np.int32)
-    id_of[kept[order]] = ids
-    return id_of, pa.table({"value": tokens.take(order).strings(), "count": counts[order], "id": ids})
+        order = np.lexsort((frequent.keys.byteswap(), -often))
+    id_of[new[order]] = np.arange(taken + 1, taken + len(new) + 1, dtype=np.int32)
+    kept = np.concatenate([old[np.argsort(id_of[old])], new[order]])
+    return id_of, pa.table({"value": tokens.take(kept).strings(), "count": counts[kept], "id": id_of[kept]})
 
 
-def write_vocabulary(path: Path, kept: pa.Table) -> str:
-    """Writes a column's kept values as Parquet; returns the SHA-256 of their bytes, each ended by a newline, by id."""
+def write_vocabulary(path: Path, kept: pa.Table) -> None:
+    """Writes a column's kept values as Parquet, in the order of their ids."""
     with new_file(path) as partial:
         # Without the Arrow schema the file holds plain Parquet types, the same for every reader. A dictionary of values
         # that are all different would only make it larger.
         pq.write_table(kept, partial, store_schema=False, use_dictionary=["count"])
+
+
+def digest_of(kept: pa.Table) -> str:
+    """The SHA-256 of the bytes of the values, each ended by a newline."""
     digest = hashlib.sha256()
     for batch in kept.to_batches(max_chunksize=1 << 16):
         digest.update("".join(f"{value}\n" for value in batch["value"].to_pylist()).encode())
