@@ -85,7 +85,8 @@ def _train(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     if interrupted.is_set():
         report.keep_state()
         if path:
-            say(f"Kept after step {step.done}: the same command with --resume goes on there.", file=sys.stderr)
+            place = " in the place of --load_checkpoint_path" if arguments.load_checkpoint_path else ""
+            say(f"Kept after step {step.done}: the same command with --resume{place} goes on there.", file=sys.stderr)
         raise KeyboardInterrupt
     if results.best is None:
         report.keep_model({"step": step.done})
@@ -165,7 +166,7 @@ def _start(arguments: argparse.Namespace, config: Config, dataset: Dataset) -> t
             raise InputError(
                 "--resume goes on from the training state beside --save_checkpoint_path, and from nothing else.",
                 found="--load_checkpoint_path" if path else "no --save_checkpoint_path",
-                remedy="Repeat the command that was interrupted, and add --resume.",
+                remedy="Repeat the command that was interrupted, with --resume and without --load_checkpoint_path.",
             )
         return *load_state(state_path(path), config, dataset, backend), None
     if arguments.load_checkpoint_path:
