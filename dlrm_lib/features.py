@@ -1,4 +1,4 @@
-"""Which columns a click log has, raw and encoded, and the ``feature_spec.yaml`` that describes encoded ones.
+"""What an encoded click log consists of, and the ``feature_spec.yaml`` that says so.
 
 The file layout is the one that NVIDIA's later DLRM loader reads (NVIDIA/DeepLearningExamples,
 ``PyTorch/Recommendation/DLRM``): one binary file per categorical column, one for all numerical columns, one for labels.
@@ -6,6 +6,7 @@ The file layout is the one that NVIDIA's later DLRM loader reads (NVIDIA/DeepLea
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -60,50 +62,6 @@ NUMERIC_RULES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class RawColumns:
-    """The columns of a raw row: a label, then integers, then categorical tokens, separated by tabs."""
-
-    numerical: int = 13
-    categorical: int = 26
-
-    @property
-    def total(self) -> int:
-        """Fields in a well-formed line, the label included."""
-        return 1 + self.numerical + self.categorical
-
-    def __str__(self) -> str:
-        return f"{self.numerical} numerical and {self.categorical} categorical ones"
-
-    @classmethod
-    def read(cls, path: Path) -> RawColumns:
-        """Reads how many columns there are from the ``channel_spec`` of a ``feature_spec.yaml``.
-
-        Its lists ``numerical`` and ``categorical`` name the columns in the order of the fields; cardinalities and files
-        need not be there yet.
-
-        Raises:
-            InputError: the file is absent or is not such a specification.
-        """
-        try:
-            channels = yaml.safe_load(path.read_text(encoding="utf-8"))["channel_spec"]
-            names = [channels.get(kind) or [] for kind in ("numerical", "categorical")]
-            if not all(isinstance(of, list) for of in names) or not any(names):
-                raise ValueError("no list of numerical or categorical columns")
-        except OSError as error:
-            raise InputError(f"{path} cannot be read.", found=error.strerror) from None
-        except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-            raise InputError(
-                f"{path} is not a feature specification.",
-                found=f"{type(error).__name__}: {error}".splitlines()[0],
-                remedy="channel_spec: {numerical: [a, b], categorical: [c, d, e]} means 2 integers and 3 tokens.",
-            ) from None
-        return cls(numerical=len(names[0]), categorical=len(names[1]))
-
-
-CRITEO = RawColumns()
-
-
 def category_dtype(cardinality: int) -> str:
     """The smallest of int8, int16, int32 whose maximum is strictly above ``cardinality``, as NVIDIA's loader wants."""
     for name, maximum in _CATEGORY_DTYPES:
@@ -124,12 +82,14 @@ class FeatureSpec:
         numerical: Number of numerical columns.
         cardinalities: For each categorical column, the number of ids, id 0 (rare, unseen, missing) included.
         numeric_rules: How each numerical column was encoded; by default all as by NVIDIA's released script.
+        raw_columns: The raw columns, which the encoded ones have their names of; None: they have none.
         missing_id: The id of a missing token: 0, or 1 where id 0 means rare and unseen values alone.
     """
 
     numerical: int
     cardinalities: tuple[int, ...]
     numeric_rules: tuple[NumericRule, ...] = ()
+    raw_columns: RawColumns | None = None
     missing_id: int = 0
 
     def __post_init__(self) -> None:
@@ -137,6 +97,15 @@ class FeatureSpec:
             object.__setattr__(self, "numeric_rules", (NUMERIC_RULES["log_x_plus_3"],) * self.numerical)
         if len(self.numeric_rules) != self.numerical:
             raise ValueError(f"{len(self.numeric_rules)} numeric rules for {self.numerical} columns")
+        if (self.columns.numerical, self.columns.categorical) != (self.numerical, len(self.cardinalities)):
+            raise ValueError("other raw columns than encoded ones")
+        if self.raw_columns == RawColumns.unnamed(self.numerical, len(self.cardinalities)):
+            object.__setattr__(self, "raw_columns", None)  # so that equal ones are equal
+
+    @functools.cached_property
+    def columns(self) -> RawColumns:
+        """The raw columns: what each is called."""
+        return self.raw_columns or RawColumns.unnamed(self.numerical, len(self.cardinalities))
 
     @property
     def missing_numbers(self) -> tuple[float, ...]:
@@ -155,16 +124,22 @@ class FeatureSpec:
         What a feature has beyond ``dtype`` and ``cardinality`` it ignores: there the numeric rules are, and the id of
         missing tokens, if they have one for themselves.
         """
-        numerical = [f"num_{i}" for i in range(self.numerical)]
-        categorical = [f"cat_{j}.bin" for j in range(len(self.cardinalities))]
-        features: dict[str, dict] = {"label": {"dtype": "bool"}}
+        files = [f"cat_{j}.bin" for j in range(len(self.cardinalities))]
+        label, numerical = self.columns.label.name, list(self.columns.numerical_names)
+        # A column without a name is called like its file, as NVIDIA's are.
+        categorical = [
+            file if file == f"{name}.bin" else name
+            for name, file in zip(self.columns.categorical_names, files, strict=True)
+        ]
+        features: dict[str, dict] = {label: {"dtype": "bool"}}
         for name, rule in zip(numerical, self.numeric_rules, strict=True):
             features[name] = {"dtype": "float16", "numeric_rule": asdict(rule)}
         for name, cardinality, dtype in zip(categorical, self.cardinalities, self.category_dtypes, strict=True):
             features[name] = {"cardinality": cardinality, "dtype": dtype}
             if self.missing_id:
                 features[name]["missing_id"] = self.missing_id
-        chunks = [("numerical.bin", numerical), ("label.bin", ["label"])] + [(name, [name]) for name in categorical]
+        chunks = [("numerical.bin", numerical), ("label.bin", [label])]
+        chunks += [(file, [name]) for name, file in zip(categorical, files, strict=True)]
         sources = {
             split: [
                 {"type": "split_binary", "features": names, "files": [f"{split}/{file}"]}
@@ -174,7 +149,7 @@ class FeatureSpec:
             for split in ("train", "test")
         }
         document = {
-            "channel_spec": {"numerical": numerical, "categorical": categorical, "label": ["label"]},
+            "channel_spec": {"numerical": numerical, "categorical": categorical, "label": [label]},
             "feature_spec": features,
             "source_spec": sources,
             "metadata": {},
@@ -200,6 +175,7 @@ class FeatureSpec:
                 numerical=len(rules),
                 cardinalities=tuple(int(features[name]["cardinality"]) for name in channels["categorical"]),
                 numeric_rules=tuple(numeric_rule if rule is None else NumericRule.of(rule) for rule in rules),
+                raw_columns=RawColumns.read(path),
                 missing_id=max((int(features[n].get("missing_id", 0)) for n in channels["categorical"]), default=0),
             )
         except FileNotFoundError:

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dlrm_lib.columns import CRITEO
 from dlrm_lib.config import Config
 from dlrm_lib.download.sources import Published, kaggle, terabyte
-from dlrm_lib.features import CRITEO, CRITEO_TERABYTE, FeatureSpec, split_rows
+from dlrm_lib.features import CRITEO_TERABYTE, FeatureSpec, split_rows
 from dlrm_lib.model import blueprint
 from dlrm_lib.optim import OPTIMIZERS
 from dlrm_lib.preprocess.needs import disk_needs, memory_needs

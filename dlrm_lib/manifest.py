@@ -33,8 +33,9 @@ class Manifest:
         vocabulary: Hash of all kept values and their ids.
         vocabularies: Hash of each categorical column's kept values in the order of their ids, to name the column that
             differs; empty where they are not known.
-        columns: What the rows of each split are like, by column (``num_0``, ``cat_0``, …) and split, as shares of its
-            rows and as encoded numbers: ``missing`` (or 0, where the numeric rule gives both one number), ``unknown``
+        columns: What the rows of each split are like, by column and split, in the order of the columns (``num_0``, …,
+            ``cat_0``, … where the log names none), as shares of its rows and as encoded numbers: ``missing`` (or 0,
+            where the numeric rule gives both one number), ``unknown``
             (a token without an id of its own: too rare, or never seen in the rows that were counted), ``mean``,
             ``deviation`` and whether it is ``constant``. Empty where nobody counted, as in earlier versions.
         lineage: The data sets whose vocabulary was taken over, the oldest first, this one not included: of each what
@@ -75,15 +76,18 @@ class Manifest:
 
     def about_limits(self) -> str | None:
         """A sentence that names the columns of which no value is left, if there are such."""
-        empty = [column for column, ids in enumerate(self.cardinalities) if ids <= 1]
+        # Behind the numerical columns; an earlier version did not count what columns hold, and had no other names.
+        names = [*self.columns][-len(self.cardinalities) :] or [f"cat_{j}" for j in range(len(self.cardinalities))]
+        empty = [name for name, ids in zip(names, self.cardinalities, strict=True) if ids <= 1 + self.missing_id]
         if not empty:
             return None
-        named = ", ".join(map(str, empty[:5])) + (", …" if len(empty) > 5 else "")
+        named = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
         limit = self.config.get("frequency_limit")
         rare = f", or seen fewer times than the frequency limit ({limit})" if limit else ""
+        told = "no more than whether one is missing" if self.missing_id else "nothing"
         return (
-            f"{len(empty)} of {len(self.cardinalities)} categorical columns ({named}, counted from 0) tell the model "
-            f"nothing: all their values are missing{rare}. With --frequency_limit 1 preprocess keeps every value."
+            f"{len(empty)} of {len(self.cardinalities)} categorical columns ({named}) tell the model {told}: "
+            f"all their values are missing{rare}. With --frequency_limit 1 preprocess keeps every value."
         )
 
     def write(self, folder: Path) -> None:

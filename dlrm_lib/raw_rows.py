@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dlrm_lib.columns import CRITEO, RawColumns
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import CRITEO, RawColumns
 from dlrm_lib.preprocess.diagnosis import explain, refuse_packed
 from dlrm_lib.preprocess.formats import layout
 from dlrm_lib.preprocess.rows import Parser, Rows, parse
@@ -33,8 +33,9 @@ def read_raw(source: Path, rows: int = 20_000, *, columns: RawColumns = CRITEO) 
         columns: The columns of a row.
 
     Returns:
-        One line per row, in time order. Columns: ``part`` (int64, day or tenth, from 0), ``label`` (bool), ``I1`` …
-        (float64, NaN where missing), ``C1`` … (str, "" where missing).
+        One line per row, in time order. Columns: ``part`` (int64, day or tenth, from 0), ``label`` (bool), integers
+        (float64, NaN where missing) and tokens (str, "" where missing) as ``RawColumns.in_pictures`` calls them; one
+        that is itself called ``part`` or ``label`` is ``part (column)``.
 
     Raises:
         InputError: there is no such source, it cannot be read, is packed or of another format, or holds no row.
@@ -70,18 +71,18 @@ def _first(piece: Range, rows: int, columns: RawColumns) -> pd.DataFrame:
 
     read, tables, parser = 0, [], Parser(columns)
     for data, size in chunks(piece):
-        tables.append(_table(parser.parse(data, size)).assign(part=piece.number))
+        tables.append(_table(parser.parse(data, size), columns).assign(part=piece.number))
         read += len(tables[-1])
         if read >= rows:
             break
-    return pd.concat(tables or [_table(parse(b"", columns))], ignore_index=True).head(rows)
+    return pd.concat(tables or [_table(parse(b"", columns), columns)], ignore_index=True).head(rows)
 
 
-def _table(rows: Rows) -> pd.DataFrame:
+def _table(rows: Rows, columns: RawColumns) -> pd.DataFrame:
     import pandas as pd
 
     integers = np.where(rows.missing, np.nan, rows.integer)
     fields = {"part": 0, "label": rows.label.copy()}
-    fields |= {f"I{i}": values for i, values in enumerate(integers.T, 1)}
-    fields |= {f"C{j + 1}": pd.array(rows.tokens(j).strings().to_pylist(), dtype="str") for j in range(len(rows.keys))}
-    return pd.DataFrame(fields)
+    numbers, tokens = ([f"{name} (column)" if name in fields else name for name in of] for of in columns.in_pictures)
+    texts = (pd.array(rows.tokens(j).strings().to_pylist(), dtype="str") for j in range(columns.categorical))
+    return pd.DataFrame(fields | dict(zip(numbers, integers.T, strict=True)) | dict(zip(tokens, texts, strict=True)))

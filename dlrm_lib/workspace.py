@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from dlrm_lib.columns import CRITEO, RawColumns
 from dlrm_lib.config import Config, as_dict
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import CRITEO, RawColumns
 from dlrm_lib.files import put_back, sha256, write_text
 from dlrm_lib.manifest import MANIFEST, Manifest
 from dlrm_lib.places import local
@@ -148,7 +148,7 @@ class Workspace:
             config = as_dict(self.config.preprocess.for_rows(counted))
             if manifest.config == config and manifest.source == self._contents(source_files(raw)):
                 found = EncodedDataset(folder)
-                if found.spec.numerical == self.columns.numerical:  # then the same lines have as many tokens
+                if found.spec.columns == self.columns:
                     return found
         print(f"encoding {raw} into {folder}")
         self.encode(folder)

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
+from dlrm_lib.columns import CRITEO, RawColumns
 from dlrm_lib.config import Config
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import CRITEO, RawColumns
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Set by the runner itself or by options of their own, so `-p` may not set them.

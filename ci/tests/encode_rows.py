@@ -22,8 +22,8 @@ from pyspark import TaskContext
 from pyspark.rdd import PipelinedRDD
 from pyspark.sql import SparkSession
 
+from dlrm_lib.columns import CRITEO, RawColumns
 from dlrm_lib.config import PreprocessConfig
-from dlrm_lib.features import CRITEO, RawColumns
 from dlrm_lib.preprocess import preprocess, source_files
 
 
@@ -78,7 +78,7 @@ if __name__ == "__main__":
             case["source"],
             case["output"],
             PreprocessConfig(**case["config"]),
-            columns=RawColumns(**case.get("columns", {})),
+            columns=RawColumns.unnamed(**case.get("columns", {})),
             **asked["options"],
         )
     spark = SparkSession.getActiveSession()

@@ -94,7 +94,7 @@ def splitmix64(seed: int, index: int) -> int:
 
 
 def encode(days: list[Path], config, columns, earlier: Expected | None = None, extend: bool = False) -> Expected:
-    """Encodes day files (or one file), given in time order; with the ids of what was encoded before, if anything was."""
+    """Encodes day files (or one file), given in time order, with the ids of what was encoded earlier."""
     rows: list[Row] = []
     days_rows: list[int] = []
     quarantine = [b"file\tline\treason\ttext"]
@@ -120,7 +120,9 @@ def encode(days: list[Path], config, columns, earlier: Expected | None = None, e
 
     general, *special = str(config.frequency_limit).split(",")
     limits = dict.fromkeys(range(columns.categorical), int(general))
-    limits |= {int(column): int(limit) for column, limit in (pair.split(":") for pair in special)}
+    names = list(columns.categorical_names)
+    for column, limit in (pair.split(":") for pair in special):
+        limits[names.index(column) if column in names else int(column)] = int(limit)
     vocabularies, rare = [], []
     for column in range(columns.categorical):
         counted = rows if config.vocabulary_days == "all" else train
@@ -174,11 +176,11 @@ def encode(days: list[Path], config, columns, earlier: Expected | None = None, e
             missing = struct.unpack("<e", float16(None, config.numeric_rule))[0]
             facts = {"missing": numbers.count(missing) / len(members), "constant": len(set(numbers)) == 1}
             facts |= {"mean": statistics.fmean(numbers), "deviation": statistics.pstdev(numbers)}
-            described.setdefault(f"num_{column}", {})[name] = facts
+            described.setdefault(columns.numerical_names[column], {})[name] = facts
         for column, of in enumerate(ids if members else ()):
             tokens = [row.tokens[column] for row in members]
             unknown = [token for token in tokens if token and token not in of]
             facts = {"missing": tokens.count("") / len(members), "unknown": len(unknown) / len(members)}
             facts["constant"] = len({of.get(token, 0) for token in tokens}) == 1
-            described.setdefault(f"cat_{column}", {})[name] = facts
+            described.setdefault(columns.categorical_names[column], {})[name] = facts
     return Expected(files, vocabularies, rare, manifest, described)

@@ -12,7 +12,7 @@ import pytest
 from bench.preprocess import twice
 from bench.preprocess_peers import SETTINGS, with_duckdb, with_polars
 
-from dlrm_lib.features import CRITEO
+from dlrm_lib.columns import CRITEO
 
 for peer in ("polars", "duckdb"):
     pytest.importorskip(peer, reason=f"{peer} is a package for developers: pip install -e '.[develop]'")

@@ -62,9 +62,10 @@ def remade(there, folder, *, rules=None, encoding=None, **manifest):
         spec = EncodedDataset(folder).spec
         rules = rules or spec.numeric_rules
         cardinalities = tuple(manifest.get("cardinalities", spec.cardinalities))
-        FeatureSpec(numerical=spec.numerical, cardinalities=cardinalities, numeric_rules=rules).write(
-            folder / "feature_spec.yaml"
-        )
+        missing = int((encoding or {}).get("separate_missing", False))
+        FeatureSpec(
+            numerical=spec.numerical, cardinalities=cardinalities, numeric_rules=rules, missing_id=missing
+        ).write(folder / "feature_spec.yaml")
     config = {**before.config, **(encoding or {})}
     dataclasses.replace(before, config=config, **manifest).write(folder)
     return EncodedDataset(folder)
@@ -123,6 +124,11 @@ def test_columns_that_there_were_not(kept, tmp_path):
             {"vocabularies": ["a", "b", "C"], "encoding": {"vocabulary_days": "all"}},
             "cat_2: ids stand for other values than then (vocabulary_days: training then, all now)",
             "Encode the rows with --vocabulary_days training, or train again.",
+        ),
+        (
+            {"cardinalities": [4, 8, 201], "vocabularies": ["A", "B", "C"], "encoding": {"separate_missing": True}},
+            "cat_0: 3 ids then, 4 now (separate_missing: false then, true now)",
+            "Encode the rows with --separate_missing false, or train again.",
         ),
         (  # a setting that is not the only difference would mend nothing
             {"vocabularies": ["A", "b", "C"], "encoding": {"vocabulary_days": "all"}, "source": []},

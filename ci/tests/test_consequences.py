@@ -189,7 +189,7 @@ def test_a_training_that_does_not_fit_the_memory():
 def test_columns_without_a_value_are_counted():
     spec = FeatureSpec(numerical=5, cardinalities=(1, 7, 1))
     (warning,) = cost(spec=spec, batch_size=100).warnings
-    assert warning == "2 of 3 categorical columns have one id alone: they tell the model nothing."
+    assert warning == "2 of 3 categorical columns (cat_0, cat_2) have one id alone: they tell the model nothing."
 
 
 def test_presets_warn_of_nothing_on_their_own_data():

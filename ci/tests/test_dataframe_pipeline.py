@@ -16,10 +16,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from pyspark.sql import SparkSession
 
+from dlrm_lib.columns import CRITEO, RawColumns
 from dlrm_lib.config import PreprocessConfig, SyntheticConfig
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import CRITEO, RawColumns
 from dlrm_lib.preprocess import preprocess, source_files
 from dlrm_lib.preprocess.session import spark_session
 from dlrm_lib.preprocess.stages import stages

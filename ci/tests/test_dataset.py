@@ -183,7 +183,7 @@ def test_a_number_that_is_not_finite_is_named(dataset):
     values = np.fromfile(path, np.float16)
     values[4 * 3 + 2] = np.inf
     values.tofile(path)
-    with pytest.raises(InputError, match=r"numerical\.bin, row 3, column 2[\s\S]*found: inf"):
+    with pytest.raises(InputError, match=r"numerical\.bin, row 3, column num_2[\s\S]*found: inf"):
         list(EncodedDataset(dataset.folder).validation.batches(3))
 
 
@@ -233,6 +233,23 @@ def test_a_manifest_keeps_its_lineage_and_earlier_ones_have_none(dataset):
     del document["lineage"]
     path.write_text(json.dumps(document))
     assert Manifest.read(dataset.folder) == dataset.manifest
+
+
+def test_where_missing_tokens_have_an_id_the_spec_and_the_manifest_say_so(dataset):
+    path = dataset.folder / "feature_spec.yaml"
+    assert "missing_id" not in path.read_text()
+    replace(dataset.spec, missing_id=1).write(path)
+    assert all(yaml.safe_load(path.read_text())["feature_spec"][f"cat_{j}.bin"]["missing_id"] == 1 for j in range(4))
+    with pytest.raises(InputError, match=r"does not fit the manifest[\s\S]*missing_id 1"):
+        EncodedDataset(dataset.folder)
+    config = {**dataset.manifest.config, "separate_missing": True}
+    manifest = replace(dataset.manifest, config=config)
+    manifest.write(dataset.folder)
+    assert EncodedDataset(dataset.folder).spec.missing_id == 1
+    # Two ids are those of the columns that have no value: they tell missing ones from others.
+    none_kept = replace(manifest, cardinalities=[2, 3, 2, 9])
+    assert "2 of 4 categorical columns (cat_0, cat_2) tell the model no more than whether" in none_kept.about_limits()
+    assert replace(none_kept, config=dataset.manifest.config).about_limits() is None
 
 
 def test_a_spec_of_other_tables_is_refused(dataset):

@@ -11,7 +11,8 @@ import pytest
 # From the ground up. Rooms of one floor do not know each other, except those behind a < the ones before it.
 FLOORS = {
     "ground": """__init__ errors metrics number_formats clean_timing splitmix64
-               < files < locks places < features memory records settings < compiler config < manifest runs < drift""",
+               < files < locks places < columns memory records settings < features < compiler config
+               < manifest runs < drift""",
     "what it is": "model dataset synthetic download < optim",
     "how it runs": "backends",
     "work": "preprocess training baselines process < workspace raw_rows",

@@ -22,13 +22,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dlrm_lib.columns import CRITEO, RawColumns
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import CRITEO, RawColumns
 from dlrm_lib.preprocess.diagnosis import explain, fault, refuse_packed
 from dlrm_lib.preprocess.rows import REASONS, parse
 from dlrm_lib.preprocess.source import chunks, cut, source_files
 
-COLUMNS = RawColumns(numerical=3, categorical=4)
+COLUMNS = RawColumns.unnamed(3, 4)
 Fields = list[list[str]]
 
 

@@ -248,7 +248,7 @@ def test_what_there_is_not_is_said_in_the_picture_s_place():
     assert words(click_logs.heavy_tails(nothing, nothing)) == ["These rows have no integers."]
     empty = np.empty((3, 0))
     assert words(preprocessing.numericals([], empty.astype(bool), empty, empty)) == ["These rows have no integers."]
-    undefined = click_logs.single_columns(pd.Series({"C1": np.nan}), np.nan, None)
+    undefined = click_logs.single_columns(pd.Series({"C1": np.nan}), np.nan, None, [])
     assert words(undefined) == ["Undefined: an AUC takes later rows with a click and without."]
 
 

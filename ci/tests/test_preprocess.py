@@ -25,17 +25,17 @@ from py4j.protocol import Py4JJavaError, Py4JNetworkError
 from test_files import in_a_namespace_with_mounts
 
 from dlrm_lib import features
+from dlrm_lib.columns import CRITEO, RawColumns
 from dlrm_lib.config import PreprocessConfig, as_dict
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import CRITEO, RawColumns
 from dlrm_lib.manifest import Manifest
 from dlrm_lib.preprocess import needs, pipeline, preprocess, session, shuffle, source_files, tasks
 from dlrm_lib.preprocess.unfinished import WorkIsKept
 from dlrm_lib.preprocess.watched import run_job
 from dlrm_lib.splitmix64 import splitmix64
 
-SMALL = RawColumns(numerical=2, categorical=3)
+SMALL = RawColumns.unnamed(2, 3)
 LENIENT = PreprocessConfig(frequency_limit=2, max_bad_fraction=0.9)
 OTHER = PreprocessConfig(frequency_limit=1, max_bad_fraction=0.9)
 
@@ -227,7 +227,7 @@ def test_nothing_is_held_out_if_nothing_should_be(tmp_path: Path) -> None:
     check(tmp_path / "rows", tmp_path / "encoded", dataclasses.replace(LENIENT, holdout_fraction=0.0))
 
 
-@pytest.mark.parametrize("columns", [RawColumns(numerical=0, categorical=2), RawColumns(numerical=3, categorical=0)])
+@pytest.mark.parametrize("columns", [RawColumns.unnamed(0, 2), RawColumns.unnamed(3, 0)])
 def test_rows_of_one_kind_only(tmp_path: Path, columns: RawColumns) -> None:
     fields = [b"7"] * columns.numerical + [b"x"] * columns.categorical
     source = write_days(tmp_path / "raw", *[b"\t".join([b"1", *fields]) + b"\n0\t\n"] * 2)
@@ -261,7 +261,7 @@ def random_line(rng: random.Random, columns: RawColumns) -> bytes:
 @pytest.mark.parametrize("seed", range(4))
 def test_random_lines(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
-    columns = RawColumns(numerical=rng.randrange(1, 5), categorical=rng.randrange(1, 5))
+    columns = RawColumns.unnamed(numerical=rng.randrange(1, 5), categorical=rng.randrange(1, 5))
     source = write_days(
         tmp_path / "raw",
         *(

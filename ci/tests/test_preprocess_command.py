@@ -19,11 +19,12 @@ from pathlib import Path
 import pytest
 
 from dlrm_lib.__main__ import main
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.config import Config, SyntheticConfig
 from dlrm_lib.console import progress_bars
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import FeatureSpec, RawColumns
+from dlrm_lib.features import FeatureSpec
 from dlrm_lib.synthetic import generate
 
 ROWS = 240_000
@@ -183,13 +184,17 @@ def test_ctrl_c_keeps_what_is_done(raw: Path, tmp_path: Path) -> None:
     [
         (["--cores=0"], ["--cores", "'0'"]),
         (["--memory=much"], ["--memory", "'much'", "16g"]),
-        (["--frequency_limit=15,3"], ["--frequency_limit", "found: 15,3", "15,3:5 means"]),
+        (["--frequency_limit=15,3"], ["--frequency_limit", "found: 15,3", "15,3:5 in column 3"]),
         (["--frequency_limit=15,3:0"], ["--frequency_limit", "found: 15,3:0"]),
-        (["--frequency_limit=15,3:4,3:5"], ["--frequency_limit", "each named once"]),
+        (["--frequency_limit=15,3:4,3:5"], ["--frequency_limit", "Name each once"]),
         (["--frequency_limit=0"], ["--frequency_limit must be at least 1"]),
-        (["--frequency_limit=15,26:1"], ["names column 26", "there are 26 categorical columns"]),
+        (["--frequency_limit=15,26:1"], ["names column 26", "there are 26 categorical columns", "counted from 0"]),
+        (["--frequency_limit=15,cat_02:1"], ["names column cat_02", "Near it are cat_2"]),
         (["--feature_spec=nowhere.yaml"], ["nowhere.yaml cannot be read"]),
         (["--input=nowhere"], ["nowhere does not exist"]),
+        (["--vocabulary=nowhere"], ["nowhere does not exist", "found: no manifest.json"]),
+        (["--extend"], ["--extend needs a vocabulary", "Add --vocabulary ENCODED"]),
+        (["--separate_missing=perhaps"], ["--separate_missing", "true or false, not 'perhaps'"]),
         (["--input=s3://bucket/rows"], ["s3://bucket/rows is not a path on this machine", "mount that storage"]),
         (["--spill=hdfs://name/spill"], ["hdfs://name/spill is not a path on this machine"]),
         (["--input=/dev/zero"], ["/dev/zero is no file on a disk", "Write the rows to a file first"]),
@@ -207,23 +212,47 @@ def test_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture, flags: lis
 
 
 @pytest.mark.parametrize(
+    ("channels", "found"),
+    [
+        ("numerical: [a], categorical: [b, a]", "'a', 2 times"),
+        ("numerical: [a], label: [a]", "'a', 2 times"),
+        ("categorical: [yes]", "True"),
+        ("categorical: ['']", "''"),
+    ],
+)
+def test_every_column_has_a_name_of_its_own(tmp_path: Path, channels: str, found: str) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(f"channel_spec: {{{channels}}}\n")
+    with pytest.raises(InputError, match=f"a name of its own.\n  found: {re.escape(found)}"):
+        RawColumns.read(path)
+
+
+@pytest.mark.parametrize(
     ("setting", "limits"),
     [(15, (15, 15, 15)), ("15", (15, 15, 15)), ("15,2:5", (15, 15, 5)), ("7,0:1,1:2", (1, 2, 7))],
 )
 def test_frequency_limits(setting: int | str, limits: tuple[int, ...]) -> None:
     config = Config.from_preset("smoke", {"frequency_limit": setting}).preprocess
-    assert config.limits(3) == limits
+    assert config.limits(("a", "b", "c")) == limits
     assert isinstance(config.frequency_limit, int) == (":" not in str(setting))
 
 
 def test_columns_from_a_feature_spec(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text("channel_spec: {numerical: [price, age], categorical: [shop, page, user], label: [click]}\n")
-    assert RawColumns.read(path) == RawColumns(numerical=2, categorical=3)
+    columns = RawColumns.read(path)
+    assert columns.names == ("click", "price", "age", "shop", "page", "user")
+    assert (columns.numerical, columns.categorical, columns.total) == (2, 3, 6)
     path.write_text("channel_spec: {categorical: [shop]}\n")
-    assert RawColumns.read(path) == RawColumns(numerical=0, categorical=1)
-    FeatureSpec(numerical=4, cardinalities=(3, 9)).write(path)  # that of an encoded data set
-    assert RawColumns.read(path) == RawColumns(numerical=4, categorical=2)
+    assert RawColumns.read(path).names == ("label", "shop")
+    named = FeatureSpec(numerical=2, cardinalities=(7, 8, 9), raw_columns=columns)
+    named.write(path)
+    assert RawColumns.read(path) == columns
+    assert FeatureSpec.read(path) == named
+    unnamed = FeatureSpec(numerical=4, cardinalities=(3, 9))
+    unnamed.write(path)
+    assert RawColumns.read(path) == RawColumns.unnamed(4, 2)
+    assert FeatureSpec.read(path) == unnamed
     for text in ("", "channel_spec: 3", "channel_spec: {numerical: 13, categorical: 26}", "{", "channel_spec: {}"):
         path.write_text(text)
         with pytest.raises(InputError) as error:

@@ -12,9 +12,9 @@ import numpy as np
 import oracle_preprocess as oracle
 import pytest
 
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.config import PreprocessConfig
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import RawColumns
 from dlrm_lib.preprocess import counting, rows, shuffle, source
 from dlrm_lib.preprocess.counting import Share
 from dlrm_lib.preprocess.job import Job
@@ -27,7 +27,7 @@ from dlrm_lib.splitmix64 import splitmix64
 
 def test_random_bytes_are_read_as_the_oracle_reads_them() -> None:
     rng = random.Random(7)
-    columns = RawColumns(numerical=2, categorical=1)
+    columns = RawColumns.unnamed(2, 1)
     alphabet = [b"0", b"1", b"-", b"9", b"\t", b"\t", b"\t", b"\r", b"a", b"\x80", b"\xc3", b"\xa9", b"\xe0\xa0"]
     alphabet += [b"9223372036854775807", b"9223372036854775808", b"\xed\x9f\xbf", b"\xf0\x9f\x98\x80"]
     lines = [b"".join(rng.choices(alphabet, k=rng.randrange(9))) for _ in range(20000)]
@@ -68,7 +68,7 @@ def plain_or_not(rng: random.Random) -> bytes:
 def test_plain_lines_are_read_like_any_others() -> None:
     """The fast loop against the oracle and against the slow loop, on lines at the border between the two."""
     rng = random.Random(11)
-    columns = RawColumns(numerical=2, categorical=3)
+    columns = RawColumns.unnamed(2, 3)
     lines = [plain_or_not(rng).replace(b"\n", b"") for _ in range(20000)]
     text = b"".join(line + b"\n" for line in lines)
     found = parse(text, columns)
@@ -91,7 +91,7 @@ def test_plain_lines_are_read_like_any_others() -> None:
 
 
 def test_a_parser_makes_room_and_starts_afresh() -> None:
-    columns = RawColumns(numerical=0, categorical=1)
+    columns = RawColumns.unnamed(0, 1)
     parser = Parser(columns)
     for lines in (3, 9000, 1):
         text = b"".join(b"1\t%s\n" % (b"x" * (i % 20)) for i in range(lines))
@@ -129,7 +129,7 @@ def test_tokens_are_what_they_were() -> None:
     texts = random_texts(rng, 5000)
     tokens = Tokens.of(texts)
     spelt = [text.decode() for text in texts]
-    read = parse(b"".join(b"1\t%s\n" % text for text in texts), RawColumns(numerical=0, categorical=1)).tokens(0)
+    read = parse(b"".join(b"1\t%s\n" % text for text in texts), RawColumns.unnamed(0, 1)).tokens(0)
     assert read.strings().to_pylist() == spelt
     assert read.hashes().tolist() == tokens.hashes().tolist()
     assert tokens.strings().to_pylist() == spelt
@@ -224,7 +224,7 @@ def test_bins_hold_every_share_once_and_stay_small(tmp_path: Path) -> None:
     def part(*sizes: int) -> Part:
         return Part(name="", file=0, lines=0, blocks=(), sizes=sizes, bad=())
 
-    columns = RawColumns(numerical=0, categorical=4)
+    columns = RawColumns.unnamed(0, 4)
     job = Job(folder=tmp_path, work=tmp_path, columns=columns, config=PreprocessConfig(), bin_tokens=100)
     parts = [part(10, 0, 170, 60), part(20, 1, 180, 40)]
     found = counting.bins(job, parts, 2)
@@ -234,7 +234,7 @@ def test_bins_hold_every_share_once_and_stay_small(tmp_path: Path) -> None:
     assert max(sum(totals[share.column] for share in members) for members in found) <= 150
     assert len(counting.bins(job, [part(1, 1, 1, 1)], 2)) == 2
     assert len(counting.bins(job, [part(1, 1, 1, 1)], 9)) == 4
-    none = Job(folder=tmp_path, work=tmp_path, columns=RawColumns(numerical=1, categorical=0), config=job.config)
+    none = Job(folder=tmp_path, work=tmp_path, columns=RawColumns.unnamed(1, 0), config=job.config)
     assert counting.bins(none, [part()], 8) == []
 
 

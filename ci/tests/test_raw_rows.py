@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.errors import InputError
 from dlrm_lib.exercises.chapter_01 import parse_line
-from dlrm_lib.features import RawColumns
 from dlrm_lib.raw_rows import read_raw
 
-SMALL = RawColumns(numerical=2, categorical=2)
+SMALL = RawColumns.unnamed(2, 2)
 
 
 def lines(rows: int, *, end: str = "\n", first: int = 0) -> bytes:

@@ -109,9 +109,7 @@ def test_train_and_test_remark_on_a_worthless_model_and_on_why(noise, tmp_path, 
     before = printed.err.splitlines()
     assert "remark: Training ends at step 200, within the warmup of 1,000: lr is never reached." in before
     (columns,) = (line for line in before if "categorical column" in line)
-    assert columns.startswith(
-        "remark: 1 of 3 categorical columns (1, counted from 0) tell the model nothing: all their"
-    )
+    assert columns.startswith("remark: 1 of 3 categorical columns (cat_1) tell the model nothing: all their")
     found = json.loads((tmp_path / "log.json").read_text().splitlines()[-1])["remarks"]
     for split in ("validation", "test"):
         assert any(remark.startswith(f"best and last model, {split}: no better than the base") for remark in found)

@@ -80,10 +80,11 @@ def generate(arguments: argparse.Namespace) -> None:
 
 def preprocess(arguments: argparse.Namespace) -> None:
     """Encodes raw rows with Spark."""
+    from dlrm_lib.columns import RawColumns
     from dlrm_lib.drift import drift_remarks
-    from dlrm_lib.features import RawColumns
     from dlrm_lib.manifest import Manifest
-    from dlrm_lib.preprocess import inherited, preprocess
+    from dlrm_lib.preprocess import preprocess
+    from dlrm_lib.preprocess.ancestor import inherited
 
     refuse_several_processes()
     config = configuration(arguments).preprocess

@@ -190,10 +190,19 @@ def loaded_model(arguments: argparse.Namespace, config: Config, dataset: Dataset
     """
     from dlrm_lib.training import load_checkpoint
 
-    config = config.for_rows(len(dataset.train))
-    model, trained = load_checkpoint(arguments.load_checkpoint_path, dataset)
+    path, config = arguments.load_checkpoint_path, config.for_rows(len(dataset.train))
+    model, trained = load_checkpoint(path, dataset)
+    remark_on_renamed(path, dataset)
     refuse_another_model(arguments, config, trained)
     return model, dataclasses.replace(config, model=trained.model)
+
+
+def remark_on_renamed(path: Path, dataset: Dataset) -> None:
+    """Says which columns of a data set a checkpoint knows by another name."""
+    from dlrm_lib.training import renamed_columns
+
+    for name, before in renamed_columns(path, dataset).items():
+        say(f"remark: {name} has the values of {before}, as {path} calls it: taken for the same", file=sys.stderr)
 
 
 def refuse_another_model(arguments: argparse.Namespace, config: Config, trained: Config) -> None:

@@ -19,6 +19,7 @@ from dlrm_lib.commands.model_inputs import (
     minutes_between_states,
     opened_dataset,
     refuse_another_model,
+    remark_on_renamed,
 )
 from dlrm_lib.commands.report import Report
 from dlrm_lib.config import Config, as_dict
@@ -171,6 +172,7 @@ def _start(arguments: argparse.Namespace, config: Config, dataset: Dataset) -> t
         return *load_state(state_path(path), config, dataset, backend), None
     if arguments.load_checkpoint_path:
         training, origin = further(arguments.load_checkpoint_path, config, dataset, backend)
+        remark_on_renamed(arguments.load_checkpoint_path, dataset)
         refuse_another_model(arguments, config.for_rows(len(dataset.train)), training.config)
         return training, Results(), origin
     return build(config, dataset, backend=backend), Results(), None

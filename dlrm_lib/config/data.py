@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dlrm_lib.errors import InputError
@@ -30,8 +33,8 @@ class PreprocessConfig(Section):
 
     frequency_limit: int | str | None = option(
         15,
-        "values seen fewer times share id 0; 1 keeps every value; 15,3:5 means 5 in column 3; none: root of the "
-        "counted rows / 64, but from 2 to 15",
+        "values seen fewer times share id 0; 1 keeps every value; 15,shop:5 means 5 in column shop, which may also be "
+        "given by its number from 0; none: root of the counted rows / 64, but from 2 to 15",
         at_least=1,
     )
     vocabulary_days: str = option(
@@ -64,47 +67,69 @@ class PreprocessConfig(Section):
             return self
         return dataclasses.replace(self, frequency_limit=min(15, max(2, round(math.sqrt(rows) / 64))))
 
-    def limits(self, columns: int) -> tuple[int, ...]:
-        """The frequency limit of each of so many categorical columns.
+    def limits(self, columns: Sequence[str]) -> tuple[int, ...]:
+        """The frequency limit of each of these categorical columns.
+
+        A column is meant by its name, or by its number from 0. Where columns have whole numbers for names, a number is
+        always a name: else the same digits would mean one column or another.
 
         Raises:
-            InputError: ``frequency_limit`` names a column that is not there.
+            InputError: ``frequency_limit`` names a column that is not there, or one twice.
             ValueError: it is left open; ``for_rows`` settles it.
         """
         if self.frequency_limit is None:
             raise ValueError("frequency_limit is left open")
         general, special = _frequency_limits(self.frequency_limit)
-        if beyond := [column for column in special if column >= columns]:
-            raise InputError(
-                f"--frequency_limit names column {beyond[0]}, but there are {columns} categorical columns.",
-                found=self.frequency_limit,
-                remedy="Columns are counted from 0.",
-                fields=("frequency_limit",),
-            )
-        return tuple(special.get(column, general) for column in range(columns))
+        numbers = {} if any(map(str.isdecimal, columns)) else {str(j): name for j, name in enumerate(columns)}
+        of_column: dict[str, int] = {}
+        for said, limit in special.items():
+            name = numbers.get(said, said)
+            if name not in columns:
+                raise _no_such_column(said, self.frequency_limit, columns, counted=bool(numbers))
+            if name in of_column:
+                raise _no_limits(self.frequency_limit)
+            of_column[name] = limit
+        return tuple(of_column.get(name, general) for name in columns)
 
 
-def _frequency_limits(setting: int | str) -> tuple[int, dict[int, int]]:
-    """The general limit, and those of columns that have their own: ``15,3:5`` is 15, and 5 in column 3."""
+# A name may hold commas and colons: a limit ends where a comma or nothing follows its digits.
+_LIMIT_OF_A_COLUMN = re.compile(r",(.+?):\s*([0-9]+)\s*(?=,|$)")
+
+
+def _frequency_limits(setting: int | str) -> tuple[int, dict[str, int]]:
+    """The general limit, and those of columns that have their own: ``15,shop:5`` is 15, and 5 in column shop."""
     if isinstance(setting, int):
         return setting, {}
-    special: dict[int, int] = {}
-    general, *pairs = setting.split(",")
-    try:
-        for column, limit in (pair.split(":") for pair in pairs):
-            if int(column) in special or int(column) < 0:
-                raise ValueError
-            special[int(column)] = int(limit)
-        if min(int(general), *special.values(), 1) < 1:
-            raise ValueError
-    except ValueError:
-        raise InputError(
-            "--frequency_limit takes a whole number from 1 on, and after it perhaps limits of single columns.",
-            found=setting,
-            remedy="15,3:5 means 15, but 5 in column 3; columns are counted from 0, each named once.",
-            fields=("frequency_limit",),
-        ) from None
+    general, comma, rest = setting.partition(",")
+    pairs = list(_LIMIT_OF_A_COLUMN.finditer(comma + rest))
+    special = {pair[1].strip(): int(pair[2]) for pair in pairs}
+    all_read = sum(len(pair[0]) for pair in pairs) == len(comma + rest) and len(special) == len(pairs)
+    if not all_read or not re.fullmatch("[0-9]+", general.strip()) or min(int(general), *special.values(), 1) < 1:
+        raise _no_limits(setting)
     return int(general), special
+
+
+def _no_limits(setting: int | str) -> InputError:
+    return InputError(
+        "--frequency_limit takes a whole number from 1 on, and after it perhaps limits of single columns.",
+        found=setting,
+        remedy="15,shop:5 means 15, but 5 in column shop; 15,3:5 in column 3, counted from 0. Name each once.",
+        fields=("frequency_limit",),
+    )
+
+
+def _no_such_column(said: str, setting: int | str, columns: Sequence[str], *, counted: bool) -> InputError:
+    near = difflib.get_close_matches(said, columns, n=3)
+    some = ", ".join(near or columns[:5]) + (", …" if not near and len(columns) > 5 else "")
+    remedy = f"{'Near it are' if near else 'They are'} {some}." if columns else "Leave it out."
+    if said.isdecimal() and counted:
+        remedy = "Columns are counted from 0."
+    return InputError(
+        f"--frequency_limit names column {said}, but there are {len(columns)} categorical columns, and none is that.",
+        found=setting,
+        remedy=remedy,
+        fields=("frequency_limit",),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from dlrm_lib.dataset.packed_layout import PackedDataset
 from dlrm_lib.dataset.random_rows import RandomDataset
 from dlrm_lib.dataset.read_ahead import read_ahead
 from dlrm_lib.dataset.split import Dataset, Split
+from dlrm_lib.dataset.vocabulary import Vocabulary
 
 __all__ = [
     "Batch",
@@ -20,6 +21,7 @@ __all__ = [
     "ShuffledBatches",
     "ShuffledRows",
     "Split",
+    "Vocabulary",
     "open_dataset",
     "random_dataset",
     "read_ahead",

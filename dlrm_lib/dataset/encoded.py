@@ -14,6 +14,7 @@ from dlrm_lib.compiler import CannotCompile
 from dlrm_lib.dataset.file_split import FileSplit
 from dlrm_lib.dataset.split import Dataset
 from dlrm_lib.dataset.take import Take
+from dlrm_lib.dataset.vocabulary import Vocabulary
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import NUMERIC_RULES, SPLITS, FeatureSpec
 from dlrm_lib.manifest import Manifest
@@ -80,9 +81,11 @@ class ColumnSplit(FileSplit):
             return None
 
     def _place(self, part: str, column: int) -> tuple[Path, str]:
+        columns = self.spec.columns
         if part == "categorical":
-            return self.folder / f"cat_{column}.bin", ""
-        return self.folder / f"{part}.bin", f", column {column}" if part == "numerical" else ""
+            # Without names the file's own says it.
+            return self.folder / f"cat_{column}.bin", columns.named * f", column {columns.categorical_names[column]}"
+        return self.folder / f"{part}.bin", (part == "numerical") * f", column {columns.numerical_names[column]}"
 
 
 class EncodedDataset(Dataset):
@@ -116,6 +119,34 @@ class EncodedDataset(Dataset):
         self.train, self.validation, self.test = (
             ColumnSplit.open(self.folder / name, self.spec, self.manifest.rows[name]) for name in SPLITS
         )
+
+    def vocabulary(self, column: str | int) -> Vocabulary:
+        """The vocabulary of a categorical column: value, count and id, both ways.
+
+        Args:
+            column: Its name, or its number from 0.
+
+        Raises:
+            InputError: there is no such column, or its vocabulary cannot be read or does not fit the manifest.
+        """
+        names = self.spec.columns.categorical_names
+        number = names.index(column) if column in names else column
+        if not isinstance(number, int | np.integer) or not 0 <= number < len(names):
+            some = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+            raise InputError(
+                f"{self.folder} has no such categorical column.",
+                found=repr(column),
+                remedy=f"Name one of {some}, or its number from 0." if names else "It has none.",
+            )
+        path = self.folder / "vocabulary" / f"cat_{number}.parquet"
+        vocabulary = Vocabulary.read(path, names[number], missing_id=self.spec.missing_id)
+        if len(vocabulary) != self.spec.cardinalities[number]:
+            raise InputError(
+                f"{path} does not fit the manifest.",
+                found=f"{len(vocabulary):,} ids, of {self.spec.cardinalities[number]:,}",
+                remedy="Encode the raw rows again.",
+            )
+        return vocabulary
 
 
 def _taken(column: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:

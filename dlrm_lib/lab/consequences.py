@@ -107,9 +107,13 @@ def _about_precision(name: str, machine: Machine) -> Iterator[str]:
 
 
 def _about_columns(spec: FeatureSpec) -> Iterator[str]:
-    ids = spec.cardinalities
-    if empty := sum(of <= 1 for of in ids):
-        yield f"{empty} of {len(ids)} categorical columns have one id alone: they tell the model nothing."
+    columns = zip(spec.columns.categorical_names, spec.cardinalities, strict=True)
+    if empty := [name for name, ids in columns if ids <= 1]:
+        named = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
+        yield (
+            f"{len(empty)} of {len(spec.cardinalities)} categorical columns ({named}) have one id alone: they tell the "
+            "model nothing."
+        )
 
 
 def _what_is_worth_trying(name: str, parts: Mapping[str, Cost], machine: Machine) -> Iterator[str]:

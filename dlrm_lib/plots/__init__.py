@@ -128,6 +128,25 @@ def absent(title: str, why: str) -> Figure:
     return figure
 
 
+def column_label(name: str, most: int = 24) -> str:
+    """A column's name as a picture can show it: not too long, and without what Matplotlib takes for its own.
+
+    Dollars would begin a formula, and a legend leaves out what begins with an underscore.
+    """
+    short = name if len(name) <= most else f"{name[: most - 1]}…"
+    return (" " if short.startswith("_") else "") + short.replace("$", r"\$")
+
+
+@style()
+def name_columns(ax: Axes, names: Sequence[str]) -> None:
+    """Below each place the name of its column; of very many columns, some names."""
+    every = 1 + len(names) // 80
+    shown = [column_label(name) for name in names[::every]]
+    ax.set_xticks(range(0, len(names), every), shown, rotation=90, fontsize=8.5)
+    ax.set_xlim(-0.7, len(names) - 0.3)
+    ax.grid(axis="x", visible=False)
+
+
 @style()
 def label_bars(ax: Axes, texts: list[str], *, gap: float = 4) -> None:
     """Writes a text ``gap`` points behind the end of each horizontal bar, so that nobody has to read the axis."""

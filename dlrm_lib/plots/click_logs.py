@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,20 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
-from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, ORANGE, SKY, absent, axes, panels, style
+from dlrm_lib.plots import (
+    AMBER,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    SKY,
+    absent,
+    axes,
+    column_label,
+    name_columns,
+    panels,
+    style,
+)
 
 _PERCENT = PercentFormatter(1, decimals=None)
 _COUNT = StrMethodFormatter("{x:,.0f}")
@@ -48,7 +61,8 @@ def heavy_tails(integers: pd.DataFrame, logarithms: pd.DataFrame) -> Figure:
     names = list(integers)
     if not names:
         return absent("Long tails", "These rows have no integers.")
-    titles = [f"{name} as it is" for name in names] + [f"log({name} + 2)" for name in names]
+    labels = [column_label(name) for name in names]
+    titles = [f"{label} as it is" for label in labels] + [f"log({label} + 2)" for label in labels]
     figure, grid = panels(titles, columns=len(names), size=(3.3 * len(names), 5.0))
     for top, bottom, name in zip(grid, grid[len(names) :], names, strict=False):
         top.hist(integers[name].dropna(), bins=50, color=GREY)
@@ -63,12 +77,17 @@ def heavy_tails(integers: pd.DataFrame, logarithms: pd.DataFrame) -> Figure:
 
 
 @style()
-def missing_share(share: pd.Series) -> Figure:
-    """The share of rows in which each column is empty; columns in file order, integers first."""
+def missing_share(share: pd.Series, integers: Collection[str]) -> Figure:
+    """The share of rows in which each column is empty.
+
+    Args:
+        share: By name of the column, in file order.
+        integers: The names of those that hold integers; they have another colour.
+    """
     figure, ax = axes("How often is a field empty?", "", "share of rows", size=(9.5, 3.0))
-    colors = [AMBER if name.startswith("I") else BLUE for name in share.index]
+    colors = [AMBER if name in integers else BLUE for name in share.index]
     ax.bar(range(len(share)), share, color=colors, width=0.75)
-    _name_columns(ax, share.index)
+    name_columns(ax, list(share.index))
     ax.set_ylim(0, 1)
     ax.yaxis.set_major_formatter(_PERCENT)
     return figure
@@ -87,7 +106,7 @@ def missing_tells(present: pd.DataFrame, empty: pd.DataFrame) -> Figure:
     for shift, table, color, name in ((-0.14, present, BLUE, "field there"), (0.14, empty, ORANGE, "field empty")):
         error = 2 * standard_error(table["rate"], table["rows"])
         ax.errorbar(at + shift, table["rate"], error, color=color, fmt="o", markersize=4.5, linewidth=1.5, label=name)
-    _name_columns(ax, present.index)
+    name_columns(ax, list(present.index))
     ax.yaxis.set_major_formatter(_PERCENT)
     ax.legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     return figure
@@ -107,7 +126,7 @@ def vocabulary_sizes(sample: pd.Series, full: Sequence[int], rows: int) -> Figur
     label = "Criteo 1TB, 24 days, values seen 15 times or more"
     ax.bar(np.arange(len(full)) + 0.19, full, width=0.38, color=SKY, label=label)
     ax.set_yscale("log")
-    _name_columns(ax, [*sample.index, *[""] * (len(full) - len(sample))])
+    name_columns(ax, [*sample.index, *[""] * (len(full) - len(sample))])
     ax.set_ylim(1, 30 * max(*sample, *full))
     ax.legend(ncols=2, loc="upper right")
     return figure
@@ -123,7 +142,15 @@ def rank_frequency(counts: Mapping[str, np.ndarray], limit: int) -> Figure:
     """
     figure, ax = axes("A few values are everywhere, most are nearly nowhere", "rank of the value", "rows with it")
     for (name, count), color in zip(counts.items(), (BLUE, GREEN, AMBER, SKY), strict=False):
-        ax.plot(np.arange(1, len(count) + 1), count, color=color, marker=".", markersize=3.5, linewidth=1.2, label=name)
+        ax.plot(
+            np.arange(1, len(count) + 1),
+            count,
+            color=color,
+            marker=".",
+            markersize=3.5,
+            linewidth=1.2,
+            label=column_label(name),
+        )
     ax.axhline(limit, color=GREY, linewidth=1, linestyle="--")
     note = f"seen {limit} times"
     ax.annotate(note, (1, limit), (-2, 4), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right")
@@ -137,20 +164,21 @@ def new_values(share: pd.Series) -> Figure:
     """Share of the later rows' cells whose value never occurred in the earlier rows, per column."""
     figure, ax = axes("Values nobody had seen before", "", "share of the later cells", size=(9.5, 3.0))
     ax.bar(range(len(share)), share, color=ORANGE, width=0.7)
-    _name_columns(ax, share.index)
+    name_columns(ax, list(share.index))
     ax.set_ylim(bottom=0)
     ax.yaxis.set_major_formatter(_PERCENT)
     return figure
 
 
 @style()
-def single_columns(aucs: pd.Series, noise: float, together: float | None) -> Figure:
+def single_columns(aucs: pd.Series, noise: float, together: float | None, integers: Collection[str]) -> Figure:
     """The AUC of each column alone, in descending order, and of all of them added up.
 
     Args:
         aucs: By name of the column.
         noise: Standard deviation of the AUC of a column that tells nothing.
         together: AUC of all columns' scores added up; None, where the rows hold one class only, leaves nothing to draw.
+        integers: The names of the columns that hold integers; they have another colour.
     """
     title = "How much does one column tell alone?"
     if together is None:
@@ -165,10 +193,10 @@ def single_columns(aucs: pd.Series, noise: float, together: float | None) -> Fig
     ax.annotate(text, (1, together), (-2, 4), color=GREEN, ha="right", **place)
     text = "grey: guessing, give or take two standard errors"
     ax.annotate(text, (0, 0.5), (6, -4), color=GREY, va="top", **place)
-    colors = [AMBER if name.startswith("I") else BLUE for name in aucs.index]
+    colors = [AMBER if name in integers else BLUE for name in aucs.index]
     ax.scatter(range(len(aucs)), aucs, color=colors, s=28, zorder=3)
     ax.vlines(range(len(aucs)), 0.5, aucs, color=colors, linewidth=2)
-    _name_columns(ax, aucs.index)
+    name_columns(ax, list(aucs.index))
     ax.set_ylim(bottom=min(0.5 - 2 * noise, aucs.min()) - 0.02)
     return figure
 
@@ -198,11 +226,3 @@ def joint_effect(observed: pd.DataFrame, predicted: pd.DataFrame, deviation: pd.
     figure.colorbar(rates[1], ax=grid[1], label="click rate", format=_PERCENT)
     figure.colorbar(off, ax=grid[2], label="standard errors")
     return figure
-
-
-def _name_columns(ax, names: Sequence[str]) -> None:
-    """Below each place the name of its column; of very many columns, some names."""
-    every = 1 + len(names) // 80
-    ax.set_xticks(range(0, len(names), every), names[::every], rotation=90, fontsize=8.5)
-    ax.set_xlim(-0.7, len(names) - 0.3)
-    ax.grid(axis="x", visible=False)

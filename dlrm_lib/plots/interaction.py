@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, panels, style
+from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, column_label, panels, style
 
 _MARK = "pair"  # the id of what shows a pair in a figure
 # Left edge, bottom, width and height of each set of axes, as shares of the figure: nothing moves with a text's length.
@@ -22,9 +24,9 @@ _PLACES = {
 }
 
 
-def vector_names(vectors: int) -> list[str]:
-    """What the vectors that meet are called: the bottom MLP's output, then the columns of ids."""
-    return ["numbers"] + [f"C{j}" for j in range(1, vectors)]
+def vector_names(vectors: int, columns: Sequence[str] = ()) -> list[str]:
+    """What the vectors that meet are called: the bottom MLP's output, then the columns of ids, C1 … without names."""
+    return ["numbers", *(columns or [f"C{j}" for j in range(1, vectors)])]
 
 
 def place_in_input(dim: int, i: int, j: int, *, self_interaction: bool = False) -> int:
@@ -37,13 +39,16 @@ def place_in_input(dim: int, i: int, j: int, *, self_interaction: bool = False) 
 
 
 @style()
-def interaction_matrix(vectors: np.ndarray, pair: tuple[int, int], *, self_interaction: bool = False) -> Figure:
+def interaction_matrix(
+    vectors: np.ndarray, pair: tuple[int, int], *, self_interaction: bool = False, columns: Sequence[str] = ()
+) -> Figure:
     """One row's dot products, those that are kept in colour; one of them with its vectors and its place in the input.
 
     Args:
         vectors: [F, D], the bottom MLP's output first.
         pair: The two that meet; ``mark_pair`` shows another pair.
         self_interaction: The diagonal is kept too.
+        columns: The names of the columns of ids.
     """
     figure, grid = panels([""] * len(_PLACES), size=(10, 6.4))
     figure.set_layout_engine("none")
@@ -52,7 +57,7 @@ def interaction_matrix(vectors: np.ndarray, pair: tuple[int, int], *, self_inter
         ax.grid(False)
     matrix, *bars, row, scale = grid
 
-    count, names = len(vectors), vector_names(len(vectors))
+    count, names = len(vectors), vector_names(len(vectors), columns)
     products = vectors @ vectors.T
     kept = np.tril(np.ones_like(products, bool), 0 if self_interaction else -1)
     # A few pairs are far larger than the rest: they get the end of the scale, so that the others can be told apart.
@@ -64,8 +69,9 @@ def interaction_matrix(vectors: np.ndarray, pair: tuple[int, int], *, self_inter
     matrix.text(count * 0.72, count * 0.2, "the same products\nagain: j·i = i·j", ha="center")
     if not self_interaction:
         matrix.text(count * 0.72, count * 0.45, "diagonal: each\nvector with itself", ha="center")
-    matrix.set_xticks(range(0, count, 2), names[::2], rotation=90, fontsize=8)
-    matrix.set_yticks(range(0, count, 2), names[::2], fontsize=8)
+    short = [column_label(name, 9) for name in names]  # the places are fixed
+    matrix.set_xticks(range(0, count, 2), short[::2], rotation=90, fontsize=8)
+    matrix.set_yticks(range(0, count, 2), short[::2], fontsize=8)
     figure.colorbar(image, cax=scale, label="dot product", extend="both")
 
     for ax in bars:
@@ -80,26 +86,31 @@ def interaction_matrix(vectors: np.ndarray, pair: tuple[int, int], *, self_inter
     row.set(xlim=(0, starts[-1] + 1), ylim=(0, 1), yticks=[])
     wide = range(count // 4, count, 2)  # rows of the triangle with room for a name
     middle = [(starts[i] + starts[i + 1]) / 2 for i in wide]
-    row.set_xticks([starts[0] / 2, *middle], ["bottom MLP", *(names[i] for i in wide)], fontsize=8)
+    row.set_xticks([starts[0] / 2, *middle], ["bottom MLP", *(short[i] for i in wide)], fontsize=8)
     row.set_xlabel(
         "columns of the top MLP's input, counted from 0: the bottom MLP's vector, the triangle row by row, a zero"
     )
     row.tick_params(length=0)
     row.spines[:].set_visible(False)
-    mark_pair(figure, vectors, pair, self_interaction=self_interaction)
+    mark_pair(figure, vectors, pair, self_interaction=self_interaction, columns=columns)
     return figure
 
 
 @style()
 def mark_pair(
-    figure: Figure, vectors: np.ndarray, pair: tuple[int, int], *, self_interaction: bool = False
+    figure: Figure,
+    vectors: np.ndarray,
+    pair: tuple[int, int],
+    *,
+    self_interaction: bool = False,
+    columns: Sequence[str] = (),
 ) -> list[Artist]:
     """Shows a pair in a figure of ``interaction_matrix``, in place of the one shown before; returns what it drew."""
     for mark in figure.findobj(lambda artist: artist.get_gid() == _MARK):
         mark.remove()
     matrix, one, other, together, row, _ = figure.axes
     j, i = sorted(pair)
-    dim, names = vectors.shape[1], vector_names(len(vectors))
+    dim, names = vectors.shape[1], [column_label(name, 18) for name in vector_names(len(vectors), columns)]
     product = vectors[i] * vectors[j]
     span = [_number(end) for at in (i, j) for end in (vectors[at].min(), vectors[at].max())]
     marks: list[Artist] = [

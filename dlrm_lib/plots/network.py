@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from dlrm_lib.model.cost import linear_layers
-from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, SKY, axes, label_bars, panels, style
+from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, SKY, axes, column_label, label_bars, panels, style
 
 if TYPE_CHECKING:
     from torch import nn
@@ -179,7 +179,7 @@ def parameter_bars(models: Mapping[str, Mapping[str, int]], *, largest: int = 6)
     figure, grid = panels(list(models), size=(10, 3.6))
     for ax, counts in zip(grid, models.values(), strict=True):
         tables = sorted((name for name in counts if "MLP" not in name), key=counts.__getitem__, reverse=True)
-        parts = {f"table {name}": counts[name] for name in tables[:largest]}
+        parts = {f"table {column_label(name)}": counts[name] for name in tables[:largest]}
         if smaller := tables[largest:]:
             parts[f"{len(smaller)} smaller tables"] = sum(counts[name] for name in smaller)
         parts |= {name: count for name, count in counts.items() if "MLP" in name}

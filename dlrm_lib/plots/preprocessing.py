@@ -11,7 +11,22 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, absent, axes, panels, style
+from dlrm_lib.plots import (
+    AMBER,
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PINK,
+    SKY,
+    absent,
+    axes,
+    column_label,
+    name_columns,
+    panels,
+    style,
+)
 
 if TYPE_CHECKING:
     from dlrm_lib.preprocess.stages import Stage
@@ -35,7 +50,7 @@ def skew(counts: Mapping[str, np.ndarray], limit: int) -> Figure:
         ordered = np.sort(values)[::-1]
         rank = np.arange(1, len(ordered) + 1)
         marker = "o" if len(ordered) < 10 else None
-        label = f"{name}, {len(ordered):,} values"
+        label = f"{column_label(name)}, {len(ordered):,} values"
         left.plot(rank, ordered, color=color, marker=marker, markersize=3, label=label)
         right.plot(rank, ordered.cumsum() / ordered.sum(), color=color, marker=marker, markersize=3)
     left.axhline(limit, color=GREY, linewidth=1.2, linestyle="--")
@@ -210,7 +225,7 @@ def numericals(names: Sequence[str], missing: np.ndarray, before: np.ndarray, af
         ax.hlines(at, quantiles[:, 0], quantiles[:, 4], color=SKY, linewidth=2.5, label="1 to 99 %")
         ax.hlines(at, quantiles[:, 1], quantiles[:, 3], color=BLUE, linewidth=6, label="25 to 75 %")
         ax.plot(quantiles[:, 2], at, "o", color=INK, markersize=3.5, label="median")
-        ax.set_yticks(at, names)
+        ax.set_yticks(at, [column_label(name) for name in names])
         ax.invert_yaxis()
         ax.grid(axis="y", visible=False)
     grid[0].set_xlabel("value")
@@ -229,8 +244,7 @@ def id_zero(names: Sequence[str], missing: np.ndarray, train: np.ndarray, test: 
     ax.bar(at - 0.2, missing, 0.4, color=SKY, label="training: missing")
     ax.bar(at - 0.2, train - missing, 0.4, bottom=missing, color=BLUE, label="training: rare")
     ax.bar(at + 0.2, test, 0.4, color=ORANGE, label="test: missing, rare or never seen")
-    ax.set_xticks(at, names, fontsize=8)
+    name_columns(ax, names)
     ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.grid(axis="x", visible=False)
     figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return figure

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dlrm_lib.errors import InputError
 
 try:
-    from dlrm_lib.preprocess.ancestor import inherited
     from dlrm_lib.preprocess.pipeline import preprocess
     from dlrm_lib.preprocess.source import source_files
 except ModuleNotFoundError as error:
@@ -17,4 +16,4 @@ except ModuleNotFoundError as error:
         remedy="Install them with `pip install 'dlrm-lib[spark]'`, or `pip install -e '.[spark]'` in a checkout.",
     ) from None
 
-__all__ = ["inherited", "preprocess", "source_files"]
+__all__ = ["preprocess", "source_files"]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.config import PreprocessConfig, digest
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import FeatureSpec, RawColumns
+from dlrm_lib.features import FeatureSpec
 from dlrm_lib.manifest import Manifest
 from dlrm_lib.places import local
 from dlrm_lib.preprocess.tokens import Tokens
@@ -70,9 +70,7 @@ class Ancestor:
                 keeps no counts of the values without an id.
         """
         manifest = Manifest.read(folder)
-        columns = RawColumns(
-            numerical=FeatureSpec.read(folder / "feature_spec.yaml").numerical, categorical=len(manifest.cardinalities)
-        )
+        columns = FeatureSpec.read(folder / "feature_spec.yaml").columns
         sizes = [_rows(_kept(folder, column)) for column in range(columns.categorical)]
         for column, (rows, cardinality) in enumerate(zip(sizes, manifest.cardinalities, strict=True)):
             if rows != cardinality - 1:
@@ -91,18 +89,23 @@ class Ancestor:
         )
 
     def same_columns(self, columns: RawColumns | None) -> RawColumns:
-        """The columns of its raw rows.
+        """The columns of rows to encode: its own, or those given.
 
         Raises:
-            InputError: others are asked for.
+            InputError: the encoded ones would be others.
         """
-        if columns and columns != self.columns:
-            raise InputError(
-                f"The rows have other columns than those of {self.folder}.",
-                found=f"{columns}, and there {self.columns}",
-                remedy="Leave out --feature_spec, or take the vocabulary of rows that have these columns.",
-            )
-        return self.columns
+        if columns is None:
+            return self.columns
+        for kind in ("numerical", "categorical"):
+            here, there = (getattr(of, f"{kind}_names") for of in (columns, self.columns))
+            for place, (name, other) in enumerate(itertools.zip_longest(here, there, fillvalue="none")):
+                if name != other:
+                    raise InputError(
+                        f"The rows have other columns than those of {self.folder}.",
+                        found=f"{kind} column {place}, counted from 0: {name}, and there {other}",
+                        remedy="Leave out --feature_spec, or take the vocabulary of rows that have these columns.",
+                    )
+        return columns
 
     @property
     def files(self) -> list[Path]:
@@ -132,6 +135,18 @@ class Ancestor:
                 raise _other_values(_kept(self.folder, column), "other values, or in another order")
         if digest(digests) != manifest.vocabulary:  # an earlier version kept no hash of each column
             raise _other_values(self.folder / "vocabulary", "other values, or in another order")
+
+    def remarks(self, source: list[dict[str, Any]]) -> list[str]:
+        """Sentences about raw files (as in a manifest) that were trained on before: their values are counted again."""
+        before = [entry["source"] for entry in (*self.manifest.lineage, self.manifest.ancestor)]
+        known = {file["sha256"] for files in before for file in _trained_on(files)}
+        again = [file["name"] for file in _trained_on(source) if file["sha256"] in known]
+        return [f"{name} was counted for this vocabulary before: now its values count twice" for name in again]
+
+
+def _trained_on(source: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The raw files without the held-out day."""
+    return source[:-1] if len(source) > 1 else source
 
 
 def taken_over(folder: str | Path | None, output: Path, *, extend: bool) -> Ancestor | None:
@@ -187,6 +202,9 @@ def _rare(folder: Path, column: int) -> Path:
 
 
 def _rows(path: Path) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         return pq.read_metadata(path).num_rows
     except (OSError, pa.ArrowException) as error:
@@ -195,6 +213,9 @@ def _rows(path: Path) -> int:
 
 
 def _batches(path: Path) -> Iterator[tuple[Tokens, np.ndarray]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(_BATCH_ROWS, columns=["value", "count"]):
             yield Tokens.of_strings(batch["value"].cast(pa.large_string())), batch["count"].to_numpy()

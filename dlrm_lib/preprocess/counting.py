@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from dlrm_lib.preprocess.ancestor import Known
 from dlrm_lib.preprocess.job import Job
@@ -203,17 +202,18 @@ def merge_bin(job: Job, parts: int, blobs: Iterable[Blob]) -> list[Ranked]:
     while merged:
         share, of_share = merged.popitem()
         tokens, counts, given = of_share.dictionary.tokens, of_share.dictionary.counts, of_share.given()
-        codes = [of_share.codes[part] for part in range(parts)]
+        codes, missing = [of_share.codes[part] for part in range(parts)], of_share.missing
+        del of_share  # the slots of its table take more memory than all that follows
         has_id = (given > 0) | (counts >= job.limit(share.column))
         kept, rare = np.flatnonzero(has_id), np.flatnonzero(~has_id & (counts > 0))
         if share.of == 1:
-            id_of, column = _rank(job, share.column, tokens, counts, given, of_share.missing)
+            id_of, column = _rank(job, share.column, tokens, counts, given, missing)
             ranked.append(column)
             _write_rare(job, share.column, [(tokens.take(rare), counts[rare])])
         else:
             id_of = np.zeros(len(counts), np.int32)
             id_of[kept] = np.arange(1, len(kept) + 1)
-            _save(job, f"kept-{share.name}", tokens.take(kept), counts[kept], given[kept], of_share.missing)
+            _save(job, f"kept-{share.name}", tokens.take(kept), counts[kept], given[kept], missing)
             if job.keeps_rare:
                 _save(job, f"rare-{share.name}", tokens.take(rare), counts[rare])
         write_pieces(job.work / f"ids-{share.name}", [id_of[of_part] for of_part in codes])
@@ -265,6 +265,8 @@ def _rank(
     id_of, kept = rank(tokens, counts, job.limit(column), given, taken)
     odd = words_for_missing(kept), only_whole_numbers(kept)
     if job.config.separate_missing:
+        import pyarrow as pa
+
         first = pa.table({"value": [""], "count": [missing], "id": [1]}, kept.schema)
         kept = pa.concat_tables([first, kept]).combine_chunks()
     write_vocabulary(job.folder / "vocabulary" / f"cat_{column}.parquet", kept)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import RawColumns
 from dlrm_lib.preprocess.formats import CLEAN, SIGNS, Lines, field_names, layout, shown
 from dlrm_lib.preprocess.packings import GUNZIP, GZIP, SAMPLE, members, packing, sample, shell
 
@@ -75,7 +75,10 @@ def fault(text: bytes, reason: str, columns: RawColumns) -> str:
     if reason in ("not an integer", "integer beyond 64 bits"):
         for number, field in enumerate(fields[1 : 1 + columns.numerical], 1):
             if field and (not _INTEGER.fullmatch(field) or not -(2**63) <= int(field) < 2**63):
-                return f"{reason}: field {number + 1}, integer {number} of {columns.numerical}, is {shown(field)}"
+                which = f"integer {number} of {columns.numerical}"
+                if columns.named:
+                    which = columns.numerical_names[number - 1]
+                return f"{reason}: field {number + 1}, {which}, is {shown(field)}"
     return reason
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dlrm_lib.features import RawColumns
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.preprocess.packings import PYTHON
 from dlrm_lib.preprocess.rows import BOM, parse
 
@@ -298,7 +298,7 @@ def _other_columns(seen: Lines) -> Step | None:
     if seen.width != seen.columns.total or seen.bad() <= CLEAN:
         return None
     for numerical in reversed(range(seen.columns.numerical)):
-        columns = RawColumns(numerical=numerical, categorical=seen.columns.total - 1 - numerical)
+        columns = RawColumns.unnamed(numerical=numerical, categorical=seen.columns.total - 1 - numerical)
         tokens = [value for value in seen.column(numerical + 1) if not _INTEGER.fullmatch(value)]
         if bad_share(seen.lines, columns) <= CLEAN and len(tokens) > len(seen.column(numerical + 1)) / 2:
             fact = f"tokens from field {numerical + 2} on, such as {shown(tokens[0])}"

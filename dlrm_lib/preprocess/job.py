@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.config import PreprocessConfig
-from dlrm_lib.features import RawColumns
-from dlrm_lib.preprocess.ancestor import Ancestor
+
+if TYPE_CHECKING:
+    from dlrm_lib.preprocess.ancestor import Ancestor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,7 @@ class Job:
     def limit(self, column: int) -> float:
         """How often a value of a column that has no id yet must be seen to get one."""
         frozen = self.ancestor is not None and not self.ancestor.extend
-        return math.inf if frozen else self.config.limits(self.columns.categorical)[column]
+        return math.inf if frozen else self.config.limits(self.columns.categorical_names)[column]
 
     def taken(self, column: int) -> int:
         """The highest id of a column before any is given; 0: none."""

@@ -12,8 +12,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import RawColumns
 from dlrm_lib.memory import available_memory
 
 _GB = 10**9

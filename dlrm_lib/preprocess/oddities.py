@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.preprocess.formats import MISSING
 
 if TYPE_CHECKING:
@@ -30,22 +31,23 @@ def only_whole_numbers(kept: pa.Table) -> bool:
     return len(values) >= _TELLING and pc.all(pc.match_substring_regex(values, "^-?[0-9]+$")).as_py()
 
 
-def remarks(ranked: Sequence[Ranked], numerical: int) -> list[str]:
-    """Sentences about categorical columns, in the order of the columns, behind so many numerical ones."""
-    columns: dict[str, list[str]] = {}
+def remarks(ranked: Sequence[Ranked], columns: RawColumns) -> list[str]:
+    """Sentences about categorical columns, in the order of the columns."""
+    found: dict[str, list[str]] = {}
     for of in ranked:
         for word, count in of.words_for_missing:
-            columns.setdefault(word, []).append(f"cat_{of.column}: {count:,} times")
+            found.setdefault(word, []).append(f"{columns.categorical_names[of.column]}: {count:,} times")
     said = [
         f"{word} is a token ({', '.join(where[:_NAMED])}{f', and in {len(where) - _NAMED} more columns' * more}): "
         "it counts as a category of its own, for only an empty field is missing"
-        for word, where in columns.items()
+        for word, where in found.items()
         for more in [len(where) > _NAMED]
     ]
     # One column too few counted as numerical makes the last number the first token.
+    numerical = columns.numerical
     if numerical and len(ranked) > 1 and [of.column for of in ranked if of.only_whole_numbers] == [0]:
         said.append(
-            f"cat_0 (field {numerical + 2}) holds whole numbers only, as no other column of tokens does: "
-            f"if it is a quantity, count {numerical + 1} numerical columns in the --feature_spec"
+            f"{columns.categorical_names[0]} (field {numerical + 2}) holds whole numbers only, as no other column of "
+            f"tokens does: if it is a quantity, count {numerical + 1} numerical columns in the --feature_spec"
         )
     return said

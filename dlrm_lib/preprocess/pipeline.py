@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 from pyspark import RDD
 
+from dlrm_lib.columns import CRITEO, RawColumns
 from dlrm_lib.config import PreprocessConfig, as_dict, digest
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import CRITEO, NUMERIC_RULES, SPLITS, FeatureSpec, RawColumns, split_rows
+from dlrm_lib.features import NUMERIC_RULES, SPLITS, FeatureSpec, split_rows
 from dlrm_lib.files import cannot_be_renamed, contents, put_back, sha256
 from dlrm_lib.manifest import MANIFEST, Manifest
 from dlrm_lib.places import destination, local
@@ -115,12 +116,15 @@ def preprocess(
     files = source_files(source, allow_empty_days=allow_empty_days, later=ancestor is not None)
     refuse_packed(files, columns)
     if config.frequency_limit is not None:
-        config.limits(columns.categorical)
+        config.limits(columns.categorical_names)
     _check_output(output, source)
     output.parent.mkdir(parents=True, exist_ok=True)
     say = announce or (lambda sentence: None)
     if others := unread(source):
         say(f"not read beside the day files: {', '.join(others[:5])}{', …' if len(others) > 5 else ''}")
+    if ancestor:
+        rest = "frequent ones get new ids behind them" if extend else "other values share id 0"
+        say(f"ids: as in {ancestor.folder}; {rest}")
     if len(files) > 1:
         say(f"held out: {files[-1].name}, the last of {len(files)} days; its first half is the test split")
     # The output is part of it, for data sets of one name in several places may spill into one folder.
@@ -184,7 +188,7 @@ def _identity(
                 for path, stat in zip(files, stats, strict=True)
             ],
             "ancestor": [ancestor.manifest.ancestor, ancestor.extend] if ancestor else None,
-            "columns": [columns.numerical, columns.categorical],
+            "columns": dataclasses.asdict(columns),
             "config": as_dict(config),
             "partitions": partitions,
             "boot": boot(),
@@ -251,6 +255,7 @@ def _make(
         numerical=job.columns.numerical,
         cardinalities=tuple(column.cardinality for column in ranked),
         numeric_rules=(NUMERIC_RULES[job.config.numeric_rule],) * job.columns.numerical,
+        raw_columns=job.columns,
         missing_id=int(job.config.separate_missing),
     )
     layout = Layout(
@@ -262,12 +267,13 @@ def _make(
     )
     clicks, columns = _write(tasks, job, layout, parts)
     spec.write(job.folder / "feature_spec.yaml")
+    source = [
+        {"name": path.name, "bytes": path.stat().st_size, "sha256": sha}
+        for path, sha in zip(job.files, hashes, strict=True)
+    ]
     Manifest(
         config=as_dict(job.config),
-        source=[
-            {"name": path.name, "bytes": path.stat().st_size, "sha256": sha}
-            for path, sha in zip(job.files, hashes, strict=True)
-        ],
+        source=source,
         rows={name: split[name] for name in SPLITS},
         clicks=clicks,
         quarantined=quarantined,
@@ -277,7 +283,7 @@ def _make(
         columns=columns,
         lineage=[*job.ancestor.manifest.lineage, job.ancestor.manifest.ancestor] if job.ancestor else [],
     ).write(job.folder)
-    return oddities.remarks(ranked, job.columns.numerical)
+    return [*oddities.remarks(ranked, job.columns), *(job.ancestor.remarks(source) if job.ancestor else [])]
 
 
 def _check_output(output: Path, source: Path) -> None:

@@ -10,14 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dlrm_lib.files import new_file
 from dlrm_lib.preprocess.tokens import Tokens
 
 _GROUP_ROWS = 1 << 20
-_SCHEMA = pa.schema([("value", pa.large_string()), ("count", pa.int64())])
 
 
 def write_rare(path: Path, shares: Iterable[tuple[Tokens, np.ndarray]]) -> None:
@@ -28,17 +25,21 @@ def write_rare(path: Path, shares: Iterable[tuple[Tokens, np.ndarray]]) -> None:
         shares: Distinct tokens and how often each was seen; all hashes of a share are below those of the next one. The
             bytes do not depend on how many shares there are.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([("value", pa.large_string()), ("count", pa.int64())])
     options = {"compression": "zstd", "use_dictionary": ["count"], "store_schema": False}
     with (
         new_file(path) as partial,
-        pq.ParquetWriter(partial, _SCHEMA, column_encoding={"value": "DELTA_LENGTH_BYTE_ARRAY"}, **options) as writer,
+        pq.ParquetWriter(partial, schema, column_encoding={"value": "DELTA_LENGTH_BYTE_ARRAY"}, **options) as writer,
     ):
-        waiting = _SCHEMA.empty_table()
+        waiting = schema.empty_table()
         for tokens, counts in shares:
             order = _order(tokens)
             for first in range(0, len(order), _GROUP_ROWS):
                 which = order[first : first + _GROUP_ROWS]
-                more = pa.table([tokens.take(which).strings(), counts[which]], schema=_SCHEMA)
+                more = pa.table([tokens.take(which).strings(), counts[which]], schema=schema)
                 waiting = pa.concat_tables([waiting, more])
                 if len(waiting) >= _GROUP_ROWS:
                     writer.write_table(waiting.slice(0, _GROUP_ROWS).combine_chunks())

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dlrm_lib.features import NUMERIC_RULES, NumericRule, RawColumns
+from dlrm_lib.columns import RawColumns
+from dlrm_lib.features import NUMERIC_RULES, NumericRule
 from dlrm_lib.preprocess.compiled import compiled, load8
 from dlrm_lib.preprocess.tokens import TAG, Texts, Tokens
 

@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from dlrm_lib.features import RawColumns
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.files import new_file
 from dlrm_lib.preprocess.tokens import Tokens
 from dlrm_lib.preprocess.vocabulary import Dictionary

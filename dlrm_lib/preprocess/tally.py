@@ -22,6 +22,7 @@ class Tally:
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
+        self._names = spec.columns.numerical_names + spec.columns.categorical_names
         self._missing_numbers = np.array(spec.missing_numbers, np.float32)
         self.rows = 0
         self.numbers = np.tile([0.0, 0.0, 0.0, np.inf, -np.inf], (spec.numerical, 1))
@@ -54,10 +55,10 @@ class Tally:
             mean = total / self.rows
             deviation = max(0.0, squares / self.rows - mean**2) ** 0.5
             facts = {"missing": missing / self.rows, "mean": mean, "deviation": deviation}
-            yield f"num_{i}", {**_rounded(facts), "constant": least == largest}
+            yield self._names[i], {**_rounded(facts), "constant": least == largest}
         for j, (missing, unknown, least, largest) in enumerate(self.ids.tolist()):
             facts = {"missing": missing / self.rows, "unknown": unknown / self.rows}
-            yield f"cat_{j}", {**_rounded(facts), "constant": least == largest}
+            yield self._names[len(self.numbers) + j], {**_rounded(facts), "constant": least == largest}
 
 
 def described(tallies: dict[str, list[Tally]]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 import pyspark.worker
 
-from dlrm_lib.features import CRITEO
+from dlrm_lib.columns import CRITEO
 from dlrm_lib.preprocess.rows import parse
 
 _main = pyspark.worker.main

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from dlrm_lib.columns import CRITEO
 from dlrm_lib.config import PreprocessConfig, SyntheticConfig
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import NUMERIC_RULES, SPLITS, NumericRule, split_rows
@@ -73,7 +74,7 @@ def generate(
     chunks = list(_chunks(config))
     training_rows = sum(rows for day, _, rows in chunks if day < config.days - 1)
     encoding = PreprocessConfig(frequency_limit=frequency_limit, numeric_rule=numeric_rule)
-    limits = encoding.for_rows(training_rows).limits(len(CATEGORICALS))
+    limits = encoding.for_rows(training_rows).limits(CRITEO.categorical_names)
     labels, raw, files = [], [], []
     place = destination(folder)
     with owned(place, remedy="Wait until it is done, or choose another --output."), new_folder(place) as partial:

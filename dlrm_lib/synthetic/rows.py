@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlrm_lib.features import CRITEO
+from dlrm_lib.columns import CRITEO
 from dlrm_lib.synthetic.columns import CATEGORICALS, INTEGER_BINS, MISSING
 from dlrm_lib.synthetic.signal import DayTables, Signal, probability
 

@@ -18,6 +18,7 @@ import torch
 
 from dlrm_lib.backends import pick
 from dlrm_lib.backends.backend import Backend
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.config import Config, ModelConfig, TrainingConfig, as_dict
 from dlrm_lib.dataset import Dataset
 from dlrm_lib.errors import InputError
@@ -26,7 +27,7 @@ from dlrm_lib.files import resolved
 from dlrm_lib.model import DLRM
 from dlrm_lib.settings import as_text
 from dlrm_lib.training.build import Training, build
-from dlrm_lib.training.compatibility import data_facts, refuse_other_meaning, refuse_other_rows
+from dlrm_lib.training.compatibility import data_facts, refuse_other_meaning, refuse_other_rows, renamed
 from dlrm_lib.training.evaluation import Evaluation
 from dlrm_lib.training.growth import Growth
 from dlrm_lib.training.needs import check_memory, check_weights
@@ -104,7 +105,7 @@ def load_checkpoint(
         refuse_other_meaning(path, file.about, dataset)
         config = _config(path, file.about)
         check_weights(dataset.spec, config.model)
-        model = DLRM(dataset.spec, config.model).to(device)
+        model = _model(file.about, config, dataset).to(device)
         file.read(_saved(model, file))
         if not to_train:
             Growth(model.tables, file.about["cardinalities"]).score_as_id_0(model.tables.weight)
@@ -164,7 +165,7 @@ def load_state(
         _refuse_change(path, then.model, config.model)
         backend = backend or pick(config.training.device, config.training.execution)
         check_memory(config, dataset, backend)
-        training = build(config, dataset, backend=backend, model=DLRM(dataset.spec, config.model))
+        training = build(config, dataset, backend=backend, model=_model(about, config, dataset))
         _same_training(path, then.training, config.training, training)
         optimizer, random = training.step.state_dict(), torch.get_rng_state()
         file.read(_saved(training.model, file), "model.")
@@ -183,6 +184,16 @@ def reached(path: Path) -> dict[str, Any]:
     """
     with opened(path, "checkpoint") as file:
         return dict(file.about["metrics"])
+
+
+def renamed_columns(path: Path, dataset: Dataset) -> dict[str, str]:
+    """The columns of a data set that a checkpoint knows by another name, with that name.
+
+    Raises:
+        InputError: no such file, not a checkpoint, or damaged.
+    """
+    with opened(path, "checkpoint") as file:
+        return renamed(file.about, dataset)
 
 
 def _quality(evaluation: Evaluation) -> float:
@@ -228,6 +239,7 @@ def _complete(about: dict[str, Any]) -> None:
         (rule,) = (rule for rule in NUMERIC_RULES.values() if rule.missing_number == about["missing_number"])
         about["numeric_rules"] = [dataclasses.asdict(rule)] * about["numerical"]
     about.setdefault("indices_per_lookup", about["model"]["num_indices_per_lookup"])
+    about.setdefault("columns", None)
 
 
 def _saved(model: DLRM, file: TensorFile) -> dict[str, Target]:
@@ -293,3 +305,9 @@ def _config(path: Path, about: dict[str, Any]) -> Config:
             found=str(error).splitlines()[0],
             remedy="Use the version that wrote it, or train again.",
         ) from None
+
+
+def _model(about: dict[str, Any], config: Config, dataset: Dataset) -> DLRM:
+    """A new model of all ids that there are by now, its columns called as they were."""
+    columns = RawColumns.of(about["columns"]) if about["columns"] else None
+    return DLRM(dataclasses.replace(dataset.spec, raw_columns=columns), config.model)

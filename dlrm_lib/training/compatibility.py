@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dlrm_lib.columns import RawColumns
 from dlrm_lib.config import digest
 from dlrm_lib.dataset import Dataset
 from dlrm_lib.errors import InputError
@@ -31,6 +32,7 @@ def data_facts(dataset: Dataset) -> dict[str, Any]:
     manifest, spec = dataset.manifest, dataset.spec
     return {
         "numerical": spec.numerical,
+        "columns": spec.raw_columns and dataclasses.asdict(spec.raw_columns),
         "numeric_rules": [dataclasses.asdict(rule) for rule in spec.numeric_rules],
         "cardinalities": list(spec.cardinalities),
         "indices_per_lookup": manifest.config.get("indices_per_lookup", 1),
@@ -92,6 +94,17 @@ def refuse_other_rows(path: Path, then: Facts, dataset: Dataset) -> None:
         )
 
 
+def renamed(then: Facts, dataset: Dataset) -> dict[str, str]:
+    """The columns of a data set that were called otherwise then, with their names then."""
+    pairs = zip(_named(then), _named(data_facts(dataset)), strict=True)
+    return {
+        after: before
+        for befores, afters in pairs
+        for before, after in zip(befores, afters, strict=False)  # without names on one side, none
+        if before != after
+    }
+
+
 _OTHER_DATA = "Use the data set it was trained on"
 _OTHER_IDS = "Encode the rows with the vocabulary of its data set (preprocess --vocabulary)"
 
@@ -103,11 +116,13 @@ def _other_meanings(then: Facts, now: Facts) -> Iterator[_Difference]:
     bag = then["indices_per_lookup"]
     remedy = f"Set --num_indices_per_lookup {bag}"
     yield from _compared("num_indices_per_lookup", bag, now["indices_per_lookup"], remedy)
+    yield from _other_columns(then, now)
 
+    numerical, categorical = _names(now)
     rules = [(before["name"], after["name"]) for before, after in _pairs(then, now, "numeric_rules") if before != after]
     columns = [column for column, (before, after) in enumerate(_pairs(then, now, "numeric_rules")) if before != after]
     for column, (before, after) in zip(columns, rules, strict=True):
-        which = "" if len(columns) == now["numerical"] and len(set(rules)) == 1 else f" of num_{column}"
+        which = "" if len(columns) == now["numerical"] and len(set(rules)) == 1 else f" of {numerical[column]}"
         remedy = _OTHER_DATA if which or "numeric_rule" not in now["encoding"] else _encode("numeric_rule", before)
         yield from _compared(f"numeric_rule{which}", before, after, remedy)
 
@@ -119,15 +134,51 @@ def _other_meanings(then: Facts, now: Facts) -> Iterator[_Difference]:
     reason, remedy = _why_other_ids(then, now)
     for column, (before, after) in enumerate(_pairs(then, now, "cardinalities")):
         if before != after:
-            yield _Difference(f"cat_{column}: {before:,} ids then, {after:,} now{reason}", remedy)
+            yield _Difference(f"{categorical[column]}: {before:,} ids then, {after:,} now{reason}", remedy)
     if then["hashes"]["vocabulary"] != now["hashes"]["vocabulary"]:
-        known = then.get("vocabularies") and now["vocabularies"]  # each column's, which earlier versions did not write
-        differ = [a != b for a, b in _pairs(then, now, "vocabularies")] if known else []
-        where = f"cat_{differ.index(True)}" if any(differ) else "the vocabulary"
+        differ = [a != b for a, b in _vocabularies(then, now)]
+        where = categorical[differ.index(True)] if any(differ) else "the vocabulary"
         found = f"{where}: ids stand for other values than then{reason}"
         if now["encoding"].get("layout") == "records":  # see PackedDataset
             found = "other ids in the first training rows than then; packed rows have no vocabulary to compare"
         yield _Difference(found, remedy)
+
+
+def _other_columns(then: Facts, now: Facts) -> Iterator[_Difference]:
+    """Columns in each other's places, and others in their places, by their names.
+
+    A categorical column of another name whose ids stand for the same values was renamed: what a model has learned of
+    them holds. Numbers show nothing of the kind, so that only their name tells what they are.
+    """
+    same_values = [a == b for a, b in _vocabularies(then, now)]
+    for kind, befores, afters in zip(("numerical", "categorical"), _named(then), _named(now), strict=True):
+        for place, (before, after) in enumerate(zip(befores, afters, strict=False)):  # without names on one side, none
+            moved = before in afters or after in befores
+            if before == after or (kind == "categorical" and not moved and any(same_values[place : place + 1])):
+                continue
+            found = f"{kind} column {place}, counted from 0: {before} then, {after} now"
+            remedy = f"If {after} is {before} under another name, call it that in the --feature_spec and encode again"
+            if moved:
+                found += "; the columns are in another order"
+                remedy = "Encode the rows with a --feature_spec that lists the columns in their order of then"
+            yield _Difference(found, remedy)
+
+
+def _named(facts: Facts) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the numerical and of the categorical columns, where they have names and these were kept."""
+    columns = RawColumns.of(facts["columns"]) if facts.get("columns") else None
+    return (columns.numerical_names, columns.categorical_names) if columns and columns.named else ((), ())
+
+
+def _names(facts: Facts) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the columns are called, by their names or else by their numbers."""
+    unnamed = RawColumns.unnamed(facts["numerical"], len(facts["cardinalities"]))
+    return _named(facts) if any(_named(facts)) else (unnamed.numerical_names, unnamed.categorical_names)
+
+
+def _vocabularies(then: Facts, now: Facts) -> list[tuple[str, str]]:
+    """The hashes of each categorical column's; none where an earlier version did not write them."""
+    return _pairs(then, now, "vocabularies") if then.get("vocabularies") and now["vocabularies"] else []
 
 
 def _why_other_ids(then: Facts, now: Facts) -> tuple[str, str]:
@@ -138,8 +189,8 @@ def _why_other_ids(then: Facts, now: Facts) -> tuple[str, str]:
     if ours & theirs:
         return " (both vocabularies grew out of one, each by values of its own)", _OTHER_IDS
     if "encoding" in then and _contents(then) == _contents(now):
-        for name in ("frequency_limit", "vocabulary_days"):
-            before, after = (facts["encoding"].get(name) for facts in (then, now))
+        for name in ("frequency_limit", "vocabulary_days", "separate_missing"):
+            before, after = (facts["encoding"].get(name, False) for facts in (then, now))
             if before != after:
                 return f" ({name}: {as_text(before)} then, {as_text(after)} now)", _encode(name, before)
     return "", _OTHER_IDS if "numeric_rule" in now["encoding"] else _OTHER_DATA

@@ -14,7 +14,6 @@ from torch.nn import functional
 from dlrm_lib.backends.step import Prepared
 from dlrm_lib.dataset import Split
 from dlrm_lib.model import DLRM
-from dlrm_lib.model.embedding import EmbeddingTables
 from dlrm_lib.training.strange_numbers import strange_numbers
 
 _HIGH = 10.0  # nats: no sound model loses so much
@@ -55,7 +54,7 @@ def diagnose(
     bad_weights = [name for name in with_weights if not _is_finite(model.get_submodule(name))]
     loss, norms = _gradient_norms(model, batch, rows)
     spoilt = [f"{_some(bad_weights)} ({len(bad_weights)} of {len(with_weights)} layers)"] if bad_weights else []
-    if bad_rows := _bad_embedding_rows(model.tables):
+    if bad_rows := _bad_embedding_rows(model):
         spoilt.append(bad_rows)
     finite = bool(batch.numerical.isfinite().all())
     strange = strange_numbers(model, batch.numerical, "the last batch") if finite else None
@@ -90,7 +89,7 @@ def _first_bad_layer(model: DLRM, numerical: torch.Tensor, rows: torch.Tensor) -
         return "none before the numerical columns of the batch, which are not finite themselves"
     columns = torch.nonzero(~rows.isfinite().all(-1).all(0)).flatten().tolist()
     if columns:
-        return f"embeddings of {_columns(columns)}"
+        return f"embeddings of {_columns(model, columns)}"
     found: list[str] = []
 
     def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
@@ -114,12 +113,13 @@ def _first_bad_layer(model: DLRM, numerical: torch.Tensor, rows: torch.Tensor) -
     return found[0] if found else None
 
 
-def _bad_embedding_rows(tables: EmbeddingTables) -> str | None:
+def _bad_embedding_rows(model: DLRM) -> str | None:
+    tables = model.tables
     bad = torch.nonzero(~tables.weight.sum(1).isfinite()).flatten()
     if not len(bad):
         return None
     columns = torch.unique(torch.searchsorted(tables.offsets, bad, right=True) - 1).tolist()
-    return f"{len(bad):,} of {len(tables.weight):,} embedding rows ({_columns(columns)})"
+    return f"{len(bad):,} of {len(tables.weight):,} embedding rows ({_columns(model, columns)})"
 
 
 def _gradient_norms(model: DLRM, batch: Prepared, rows: torch.Tensor) -> tuple[float, str]:
@@ -142,8 +142,9 @@ def _is_finite(layer: nn.Module) -> bool:
     return all(bool(weight.isfinite().all()) for weight in layer.state_dict().values())
 
 
-def _columns(numbers: list[int]) -> str:
-    return f"categorical column{'s' if len(numbers) > 1 else ''} {_some(numbers)}"
+def _columns(model: DLRM, numbers: list[int]) -> str:
+    names = [model.spec.columns.categorical_names[number] for number in numbers]
+    return f"categorical column{'s' if len(names) > 1 else ''} {_some(names)}"
 
 
 def _some(names: Iterable[object]) -> str:

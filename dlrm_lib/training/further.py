@@ -77,14 +77,15 @@ def further(path: Path, config: Config, dataset: Dataset, backend: Backend | Non
     training = build(config, dataset, backend=backend, model=model)
     with opened(path, "checkpoint") as file:
         then, now = file.about, data_facts(dataset)
-    pairs = zip(then["cardinalities"], now["cardinalities"], strict=True)
+    names, befores = dataset.spec.columns.categorical_names, then["cardinalities"]
+    counts = zip(names, befores, dataset.spec.cardinalities, strict=True)
     later = is_later(then, now)
     origin = Origin(
         checkpoint=str(path),
         step=then["metrics"].get("step"),
         rows=len(training.train),
         later=later,
-        new_ids={f"cat_{column}": after - before for column, (before, after) in enumerate(pairs) if after > before},
+        new_ids={name: after - before for name, before, after in counts if after > before},
         optimizer_step=_remember(state_path(path), then, training) if later else None,
     )
     return training, origin

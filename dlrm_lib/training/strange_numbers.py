@@ -35,11 +35,11 @@ def strange_numbers(model: DLRM, numerical: torch.Tensor, place: str) -> str | N
     if not counts.numel() or counts.max() == 0 or (bounded and counts.max() < _FEW * len(numbers)):
         return None
     column = int(counts.argmax())
-    row = int(beyond[:, column].argmax())
+    row, name = int(beyond[:, column].argmax()), model.spec.columns.numerical_names[column]
     others = int((counts > 0).sum()) - 1
     more = f", as are some of {others} more column{'s' * (others > 1)}" if others else ""
     return (
-        f"numerical column {column} (num_{column}) is {numbers[row, column]:.4g} in row {row:,} of {place}, and the "
+        f"numerical column {name} is {numbers[row, column]:.4g} in row {row:,} of {place}, and the "
         f"model was made for {low[column]:.4g} to {high[column]:.4g}: {int(counts[column]):,} of {len(numbers):,} rows "
         f"are outside{more}"
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,24 +17,25 @@ if TYPE_CHECKING:
     from ipywidgets import VBox
 
 
-def interaction_matrix(vectors: torch.Tensor, *, headless: bool = False) -> Figure | VBox:
+def interaction_matrix(vectors: torch.Tensor, *, columns: Sequence[str] = (), headless: bool = False) -> Figure | VBox:
     """The dot products of a row's vectors: a picture of one pair with controls over it, or the picture alone.
 
     The two columns of ids whose product is the largest come first.
 
     Args:
         vectors: [F, D] float, the bottom MLP's output first.
+        columns: The names of the columns of ids; by default C1 ….
         headless: Return the picture alone.
     """
     own = vectors.numpy()
     products = np.tril(np.abs(own[1:] @ own[1:].T), -1)
     i, j = (int(at) + 1 for at in np.unravel_index(products.argmax(), products.shape))
-    figures = {False: plots.interaction_matrix(own, (i, j))}
+    figures = {False: plots.interaction_matrix(own, (i, j), columns=columns)}
     if headless:
         return figures[False]
     from ipywidgets import Checkbox, Layout, SelectionSlider
 
-    names = [(name, at) for at, name in enumerate(plots.vector_names(len(own)))]
+    names = [(name, at) for at, name in enumerate(plots.vector_names(len(own), columns))]
     first, second = (
         SelectionSlider(options=names, value=at, description=f"vector {letter}", layout=Layout(width="24rem"))
         for letter, at in (("i", i), ("j", j))
@@ -41,7 +43,7 @@ def interaction_matrix(vectors: torch.Tensor, *, headless: bool = False) -> Figu
     switch = Checkbox(description="self_interaction", indent=False, layout=Layout(width="11rem"))
 
     def draw(i: int, j: int, self_interaction: bool) -> tuple[Figure, list[Artist]]:
-        how = {"self_interaction": self_interaction}
+        how: dict[str, Any] = {"self_interaction": self_interaction, "columns": columns}
         if self_interaction not in figures:
             figures[self_interaction] = plots.interaction_matrix(own, (i, j), **how)
         figure = figures[self_interaction]

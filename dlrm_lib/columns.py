@@ -1,0 +1,188 @@
+"""Which columns a raw click log has: what each is called, what it holds, and how its values are read."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from dlrm_lib.errors import InputError
+
+_CHANNELS = ("label", "numerical", "categorical")
+_FILE = re.compile(r"cat_[0-9]+\.bin")
+
+Column = TypeVar("Column", "LabelColumn", "NumericalColumn", "CategoricalColumn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelColumn:
+    """Whether a row was clicked.
+
+    Attributes:
+        name: What it is called.
+    """
+
+    name: str = "label"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumericalColumn:
+    """A column of integers.
+
+    Attributes:
+        name: What it is called.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoricalColumn:
+    """A column of tokens.
+
+    Attributes:
+        name: What it is called.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawColumns:
+    """The columns of a raw row, in the order in which a line without a header has them: label, numbers, tokens.
+
+    Attributes:
+        label: Whether a row was clicked.
+        numbers: The numerical columns.
+        tokens: The categorical columns.
+
+    Raises:
+        InputError: two columns have one name, one has none, or there is neither a number nor a token.
+    """
+
+    label: LabelColumn = LabelColumn()
+    numbers: tuple[NumericalColumn, ...] = ()
+    tokens: tuple[CategoricalColumn, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.numbers + self.tokens:
+            raise InputError("A click log needs at least one numerical or categorical column.")
+        for name, times in Counter(self.names).items():
+            if not isinstance(name, str) or not name.strip() or times > 1:
+                raise InputError(
+                    "Every column needs a name of its own.",
+                    found=f"{name!r}, {times} times" if times > 1 else repr(name),
+                    remedy="Name each column once, with text; in YAML names like 1, yes or null need quotes.",
+                )
+
+    @classmethod
+    def unnamed(cls, numerical: int = 13, categorical: int = 26) -> RawColumns:
+        """Columns of a log that names none: ``num_0`` … and ``cat_0`` …; Criteo's by default."""
+        return cls(
+            numbers=tuple(NumericalColumn(name=f"num_{i}") for i in range(numerical)),
+            tokens=tuple(CategoricalColumn(name=f"cat_{j}") for j in range(categorical)),
+        )
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> RawColumns:
+        """The columns from what ``dataclasses.asdict`` makes of them, perhaps by way of JSON."""
+        return cls(
+            label=LabelColumn(**entry["label"]),
+            numbers=tuple(NumericalColumn(**column) for column in entry["numbers"]),
+            tokens=tuple(CategoricalColumn(**column) for column in entry["tokens"]),
+        )
+
+    @property
+    def numerical(self) -> int:
+        """The number of numerical columns, N."""
+        return len(self.numbers)
+
+    @property
+    def categorical(self) -> int:
+        """The number of categorical columns, M."""
+        return len(self.tokens)
+
+    @property
+    def numerical_names(self) -> tuple[str, ...]:
+        """The names of the numerical columns."""
+        return tuple(column.name for column in self.numbers)
+
+    @property
+    def categorical_names(self) -> tuple[str, ...]:
+        """The names of the categorical columns."""
+        return tuple(column.name for column in self.tokens)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, in the order of a line without a header."""
+        return (self.label.name, *self.numerical_names, *self.categorical_names)
+
+    @property
+    def total(self) -> int:
+        """Fields in a well-formed line, the label included."""
+        return 1 + self.numerical + self.categorical
+
+    @property
+    def named(self) -> bool:
+        """Whether the log names its columns."""
+        return self.names[1:] != self.unnamed(self.numerical, self.categorical).names[1:]
+
+    @property
+    def in_pictures(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What tables and pictures call the numbers and the tokens; those without names I1 … and C1 …, as Criteo's."""
+        if self.named:
+            return self.numerical_names, self.categorical_names
+        return tuple(f"I{i + 1}" for i in range(self.numerical)), tuple(f"C{j + 1}" for j in range(self.categorical))
+
+    @classmethod
+    def read(cls, path: Path) -> RawColumns:
+        """Reads the columns from a ``feature_spec.yaml``, as a person writes it or as an encoded data set has it.
+
+        The lists ``label``, ``numerical`` and ``categorical`` in its ``channel_spec`` name the columns; what its
+        ``feature_spec`` says of a name is how that column is read. Cardinalities and files need not be there yet.
+
+        Raises:
+            InputError: the file is absent or is not such a specification.
+        """
+        try:
+            document = yaml.safe_load(path.read_text(encoding="utf-8"))
+            channels, features = document["channel_spec"], document.get("feature_spec") or {}
+            label, *channels = ([] if channels.get(kind) is None else channels[kind] for kind in _CHANNELS)
+            if not all(isinstance(of, list) for of in (label, *channels)) or not any(channels):
+                raise ValueError("no list of numerical or categorical columns")
+            if len(label) > 1:
+                raise ValueError(f"{len(label)} columns of labels")
+            return cls(
+                label=next(iter(_columns(LabelColumn, label, features)), LabelColumn()),
+                numbers=tuple(_columns(NumericalColumn, channels[0], features)),
+                tokens=tuple(_columns(CategoricalColumn, channels[1], features)),
+            )
+        except InputError:
+            raise
+        except OSError as error:
+            raise InputError(f"{path} cannot be read.", found=error.strerror) from None
+        except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+            raise InputError(
+                f"{path} is not a feature specification.",
+                found=f"{type(error).__name__}: {error}".splitlines()[0],
+                remedy="channel_spec: {numerical: [a, b], categorical: [c, d, e]} means 2 integers and 3 tokens.",
+            ) from None
+
+
+def _columns(kind: type[Column], names: Iterable[Any], features: Mapping[str, Any]) -> Iterable[Column]:
+    """The columns of a channel. A name that is that of a file, as in a data set without names, stands for the column.
+
+    What else a feature says is of the encoded column: ``FeatureSpec`` reads it.
+    """
+    known = {field.name for field in fields(kind)} - {"name"}
+    for name in names:
+        said = {key: value for key, value in (features.get(name) or {}).items() if key in known}
+        yield kind(name=name.removesuffix(".bin") if _FILE.fullmatch(str(name)) else name, **said)
+
+
+CRITEO = RawColumns.unnamed()
