@@ -83,6 +83,11 @@ PICTURES = {
         alt="Validation AUC and log loss against the training step in each precision",
         draw=lambda sources: results.learning_curves(sources.records["stability"].metrics),
     ),
+    "day_by_day": Picture(
+        record="day_by_day",
+        alt="AUC on the next day, and seconds for it, of a model trained further, trained anew, or left as it was",
+        draw=lambda sources: training.day_by_day(sources.records["day_by_day"].metrics),
+    ),
     "time_to_auc": Picture(
         record="time_to_auc", alt="Seconds of training until a target AUC in each precision", draw=_time_to_auc
     ),

@@ -22,6 +22,7 @@ def section(sources: Sources) -> str:
     parts = {
         _quality: ("ladder",),
         _seeds: ("stability",),
+        _day_by_day: ("day_by_day",),
         _programs: ("train_cpu",),
         _time_to_auc: ("time_to_auc",),
         _throughput: ("throughput",),
@@ -139,6 +140,27 @@ def _seeds(sources: Sources) -> Iterator[str]:
     yield (
         "The last model of each training, judged in fp32. "
         f"[NVIDIA's seeds]({source}) are of other data: compare deviations alone."
+    )
+    yield from _origin(record)
+
+
+def _day_by_day(sources: Sources) -> Iterator[str]:
+    record = sources.records["day_by_day"]
+    days, first = record.metrics["days"], record.metrics["first_days"]
+    yield from _heading("A new day every night")
+    yield from _picture("day_by_day")
+    rows = []
+    for name in days[0]["models"]:
+        of = [day["models"][name] for day in days[1:]]
+        aucs = [statistics.fmean(model["auc"]) for model in of]
+        seconds = [model["encode_seconds"] + statistics.median(model["train_seconds"]) for model in of]
+        rows.append(
+            (name, f"{statistics.fmean(aucs):.4f}", f"{aucs[-1]:.4f}", f"{seconds[0]:.1f}", f"{seconds[-1]:.1f}")
+        )
+    yield from _table("a model of the first days|mean AUC:|last day:|seconds, first day:|last day:", rows)
+    yield (
+        f"Models of {first} days, then judged on the day after each further one, before it is learned from; "
+        f"means of {len(days[0]['models'][name]['auc'])} seeds."
     )
     yield from _origin(record)
 

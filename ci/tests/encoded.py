@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -58,5 +59,20 @@ def random_dataset(
         quarantined={},
         cardinalities=list(cardinalities),
         vocabulary=digest([seed, list(cardinalities)]),
+    ).write(folder)
+    return EncodedDataset(folder)
+
+
+def later_dataset(before: EncodedDataset, folder: Path, more=(0, 5, 40), *, day=1, **how) -> EncodedDataset:
+    """Random rows of a later day, as if encoded with the vocabulary of ``before`` and so many ids more per column."""
+    manifest = before.manifest
+    cardinalities = [ids + new for ids, new in zip(manifest.cardinalities, more, strict=True)]
+    random_dataset(folder, cardinalities=cardinalities, numerical=before.spec.numerical, seed=day, **how)
+    later = Manifest.read(folder)
+    dataclasses.replace(
+        later,
+        source=[{"name": f"day_{day}", "bytes": 1, "sha256": str(day)}],
+        vocabulary=digest([manifest.vocabulary, list(more), day]) if any(more) else manifest.vocabulary,
+        lineage=[*manifest.lineage, manifest.ancestor],
     ).write(folder)
     return EncodedDataset(folder)

@@ -32,6 +32,7 @@ def made_up() -> dict[str, dict[str, Any]]:
     """Name of a record → its metrics."""
     return {
         "stability": _stability(),
+        "day_by_day": _days(),
         "time_to_auc": {
             "target": 0.79,
             "runs": [
@@ -81,6 +82,29 @@ def _stability() -> dict[str, Any]:
     }
     found = {name: equivalence(of[name], of["fp32"], bound=0.001)._asdict() for name in ("bf16", "fp16")}
     return {"runs": runs, "summary": summary, "equivalence": found}
+
+
+def _days() -> dict[str, Any]:
+    names = {"trained further": 0.004, "trained anew": 0.005, "left as it was": -0.001}
+    return {
+        "first_days": 2,
+        "days": [
+            {"day": day, "tested_rows": 1000}
+            | {
+                "models": {
+                    name: {
+                        "rows": 2000,
+                        "encode_seconds": 0.0 if gain < 0 else 1.5 * at,
+                        "train_seconds": [0.0] * 3 if gain < 0 else [2.0 * at, 2.5 * at, 4.0 * at],
+                        "auc": [0.75 + gain * at, 0.751 + gain * at, 0.753 + gain * at],
+                        "log_loss": [0.5, 0.5, 0.5],
+                    }
+                    for name, gain in names.items()
+                }
+            }
+            for at, day in enumerate((2, 3, 4))
+        ],
+    }
 
 
 def _speeds(rate: float, precisions: tuple[str, ...]) -> list[dict[str, Any]]:

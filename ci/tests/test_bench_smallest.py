@@ -15,7 +15,17 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from bench import command_line, cost, inference, negative_rate, preprocess, settings_fit, stability, time_to_auc
+from bench import (
+    command_line,
+    cost,
+    day_by_day,
+    inference,
+    negative_rate,
+    preprocess,
+    settings_fit,
+    stability,
+    time_to_auc,
+)
 from encoded import random_dataset
 from results.__main__ import main as figures
 from results.section import BEGIN, END
@@ -44,6 +54,10 @@ SMALLEST = {
             *("--rows", "3000", "--table_rows", "52000", "--embedding_dim", "4"),
             *("--repeats=2", "--passes=1", "--seconds=0.001", "--cores=1"),
         ],
+    ),
+    "day_by_day": (
+        "day_by_day",
+        ["--rows=2000", "--days=4", "--seeds", "1", "2", "--cores=1", "--work_dir={folder}/days"],
     ),
     "generate": ("generate", ["--rows=3000", "--repeats=1"]),
     "inference": (
@@ -254,6 +268,33 @@ def test_cost(records):
             assert point["memory_bytes"] > point["table_bytes"] + point["optimizer_bytes"]
 
 
+def test_day_by_day(records):
+    """Of 500 rows a day: what each model has seen, and that all begin as one."""
+    metrics = records["day_by_day"]["metrics"]
+    assert not (records.folder.parent / "days" / "day_by_day").exists()
+    first, second = metrics["days"]
+    assert [(of["day"], of["tested_rows"]) for of in (first, second)] == [(2, 250), (3, 250)]
+    assert first["models"]["trained further"] == first["models"]["trained anew"] == first["models"]["left as it was"]
+    assert first["models"]["trained anew"]["rows"] == 1000
+    models = second["models"]
+    assert {name: of["rows"] for name, of in models.items()} == {
+        "trained further": 500,
+        "trained anew": 1500,
+        "left as it was": 0,
+    }
+    assert models["trained further"]["new_ids"] > 100
+    assert models["left as it was"]["train_seconds"] == [0.0, 0.0]
+    aucs = [auc for of in models.values() for auc in of["auc"]]
+    assert len(set(aucs)) == 6
+
+
+def test_days_that_leave_none_to_be_predicted_are_refused(tmp_path, capsys):
+    flags = ["--days=3", "--first_days=3", f"--work_dir={tmp_path}"]
+    assert command_line.ended(lambda: day_by_day.main(flags)) == 2
+    assert "--first_days leaves no day to be predicted.\n  found: 3 of 3 days" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
 def test_stability(records):
     """What it measures has tests of its own (``test_bench_results.py``); here it comes from the command line."""
     record = records["stability"]
@@ -411,6 +452,7 @@ BAD = {
     "auc": [["--millions=0"], ["--rates=1"], ["--rates=x"], ["--repeats=0"]],
     "busy": [["--models", "x"], ["--with=OMP"], ["--seconds=nan"], ["--repeats=0"]],
     "cost": [["--rows", "many"], ["--seconds=-1"], ["--passes=0"]],
+    "day_by_day": [["--rows=0"], ["--seeds", "x"], ["--first_days=0"]],
     "generate": [["--rows=0"], ["--repeats=x"]],
     "inference": [["--precisions", "fp8"], ["--batch_sizes", "0"], ["--seconds=inf"]],
     "negative_rate": [["--rates=0.5,2"], ["--rates=nan"], ["--seeds", "x"], ["--rows=0"], ["--preset", "x"]],
@@ -442,7 +484,8 @@ def test_a_place_that_cannot_be_written_is_named_before_anything_is_measured(nam
         ("--record", tmp_path): "--record must name a file.\n  found: ",
         ("--record", tmp_path / "file" / "record.json"): f"{tmp_path / 'file'} is no folder",
     }
-    for flag, of in (("--data", "preprocess"), ("--work_dir", "stability"), ("--work_dir", "time_to_auc")):
+    of_work_dir = (("--work_dir", bench) for bench in ("day_by_day", "stability", "time_to_auc"))
+    for flag, of in (("--data", "preprocess"), *of_work_dir):
         if name == of:
             wrong[flag, tmp_path / "file"] = f"{flag} must name a folder.\n  found: {tmp_path / 'file'}, a file"
             wrong[flag, tmp_path / "file" / "data"] = f"{tmp_path / 'file'} is no folder"

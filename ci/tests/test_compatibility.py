@@ -113,7 +113,7 @@ def test_columns_that_there_were_not(kept, tmp_path):
         (
             {"cardinalities": [3, 8, 200], "vocabularies": ["a", "B", "c"]},
             "cat_1: 7 ids then, 8 now",
-            "Use the data set it was trained on, or train again.",
+            "Encode the rows with the vocabulary of its data set (preprocess --vocabulary), or train again.",
         ),
         (
             {"cardinalities": [3, 7, 199], "vocabularies": ["a", "b", "C"], "encoding": {"frequency_limit": "15,2:9"}},
@@ -133,17 +133,17 @@ def test_columns_that_there_were_not(kept, tmp_path):
         (  # a setting that is not the only difference would mend nothing
             {"vocabularies": ["A", "b", "C"], "encoding": {"vocabulary_days": "all"}, "source": []},
             "cat_0: ids stand for other values than then",
-            "Use the data set it was trained on, or train again.",
+            "Encode the rows with the vocabulary of its data set (preprocess --vocabulary), or train again.",
         ),
         (
             {"vocabularies": ["a", "c", "b"]},
             "cat_1: ids stand for other values than then",
-            "Use the data set it was trained on, or train again.",
+            "Encode the rows with the vocabulary of its data set (preprocess --vocabulary), or train again.",
         ),
         (
             {"vocabularies": [], "vocabulary": "of an earlier version"},
             "the vocabulary: ids stand for other values than then",
-            "Use the data set it was trained on, or train again.",
+            "Encode the rows with the vocabulary of its data set (preprocess --vocabulary), or train again.",
         ),
     ],
 )

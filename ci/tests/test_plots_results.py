@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sample_records import made_up
 
-from dlrm_lib.plots import results
+from dlrm_lib.plots import results, training
 
 METRICS = made_up()
 
@@ -134,3 +134,19 @@ def test_preprocessing_shows_the_named_programs_in_their_order():
 @pytest.mark.parametrize(("value", "text"), [(7, "7"), (1000, "1k"), (20_000, "20k"), (1.5e6, "1.5M")])
 def test_counts_are_written_as_people_write_them(value, text):
     assert results._short(value) == text
+
+
+def test_days_are_means_over_seeds_with_their_range_and_seconds_those_of_encoding_and_training():
+    found = METRICS["day_by_day"]
+    auc, seconds = training.day_by_day(found).axes
+    names = ["trained further", "trained anew", "left as it was"]
+    assert sorted(texts(auc)) == sorted(names)
+    for at, name in enumerate(names):
+        of = np.array([day["models"][name]["auc"] for day in found["days"]])
+        assert np.array(lines(auc)[at])[:, 0].tolist() == [2, 3, 4]
+        assert np.array(lines(auc)[at])[:, 1] == pytest.approx(of.mean(1))
+        low, high = band(auc.collections[at])
+        assert (low, high) == (pytest.approx(of.min(1)), pytest.approx(of.max(1)))
+    # A model that is left alone takes none; the first training is not that of a night.
+    assert sorted(texts(seconds)) == sorted(names[:2])
+    assert lines(seconds) == [[[3, 4.0], [4, 8.0]]] * 2

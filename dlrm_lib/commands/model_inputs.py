@@ -188,18 +188,30 @@ def loaded_model(arguments: argparse.Namespace, config: Config, dataset: Dataset
     Raises:
         InputError: no checkpoint for this data set, or a flag that describes another model.
     """
-    from dlrm_lib.training import load_checkpoint, renamed_columns
+    from dlrm_lib.training import load_checkpoint
 
     path, config = arguments.load_checkpoint_path, config.for_rows(len(dataset.train))
     model, trained = load_checkpoint(path, dataset)
+    remark_on_renamed(path, dataset)
+    refuse_another_model(arguments, config, trained)
+    return model, dataclasses.replace(config, model=trained.model)
+
+
+def remark_on_renamed(path: Path, dataset: Dataset) -> None:
+    """Says which columns of a data set a checkpoint knows by another name."""
+    from dlrm_lib.training import renamed_columns
+
     for name, before in renamed_columns(path, dataset).items():
         say(f"remark: {name} has the values of {before}, as {path} calls it: taken for the same", file=sys.stderr)
+
+
+def refuse_another_model(arguments: argparse.Namespace, config: Config, trained: Config) -> None:
+    """Raises InputError where a flag describes another model than that of ``--load_checkpoint_path``."""
     for name in given_settings(arguments).keys() & as_dict(trained.model).keys():
         there, here = (as_text(getattr(of.model, name)) for of in (trained, config))
         if there != here:
             raise InputError(
-                f"{path} has another {name} than --{name} says.",
+                f"{arguments.load_checkpoint_path} has another {name} than --{name} says.",
                 found=f"{there} in the checkpoint, {here} on the command line",
                 remedy=f"Leave --{name} out: the checkpoint says it.",
             )
-    return model, dataclasses.replace(config, model=trained.model)

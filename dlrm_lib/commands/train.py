@@ -16,9 +16,10 @@ from dlrm_lib.commands.model_inputs import (
     SETTINGS,
     checkpoint_path,
     kept,
-    loaded_model,
     minutes_between_states,
     opened_dataset,
+    refuse_another_model,
+    remark_on_renamed,
 )
 from dlrm_lib.commands.report import Report
 from dlrm_lib.config import Config, as_dict
@@ -29,7 +30,7 @@ from dlrm_lib.process import prepare
 
 if TYPE_CHECKING:
     from dlrm_lib.dataset import Dataset
-    from dlrm_lib.training import Results, Training
+    from dlrm_lib.training import Origin, Results, Training
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -52,7 +53,7 @@ def _train(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> None:
 
     dataset = opened_dataset(arguments, config)
     _own(stack, path, arguments.log_path)
-    training, results = _start(arguments, config, dataset)
+    training, results, origin = _start(arguments, config, dataset)
     step = training.step
     log = stack.enter_context(_kept(arguments, config, training))
     log(
@@ -61,11 +62,14 @@ def _train(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> None:
             "device": training.backend.description,
             "step": step.done,
             "negative_rate": training.model.negative_rate,
+            **({"origin": dataclasses.asdict(origin)} if origin else {}),
             **{name: dataclasses.asdict(event) for name, event in vars(results).items() if event},
             "config": as_dict(training.config),
         }
     )
     clock = SaveClock(minutes)
+    if origin:
+        say(str(origin), file=sys.stderr)
     _remark_before(training)
     report = Report(training, results, path, clock, log)
     with stop_on_interrupt() as interrupted:
@@ -83,7 +87,8 @@ def _train(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     if interrupted.is_set():
         report.keep_state()
         if path:
-            say(f"Kept after step {step.done}: the same command with --resume goes on there.", file=sys.stderr)
+            place = " in the place of --load_checkpoint_path" if arguments.load_checkpoint_path else ""
+            say(f"Kept after step {step.done}: the same command with --resume{place} goes on there.", file=sys.stderr)
         raise KeyboardInterrupt
     if results.best is None:
         report.keep_model({"step": step.done})
@@ -153,10 +158,10 @@ def _kept(
     )
 
 
-def _start(arguments: argparse.Namespace, config: Config, dataset: Dataset) -> tuple[Training, Results]:
+def _start(arguments: argparse.Namespace, config: Config, dataset: Dataset) -> tuple[Training, Results, Origin | None]:
     """A training of a new model or of one from a checkpoint, or all that an interrupted run had."""
     from dlrm_lib.backends import pick
-    from dlrm_lib.training import Results, build, load_state, state_path
+    from dlrm_lib.training import Results, build, further, load_state, state_path
 
     backend = pick(config.training.device, config.training.execution)
     if arguments.resume:
@@ -165,14 +170,15 @@ def _start(arguments: argparse.Namespace, config: Config, dataset: Dataset) -> t
             raise InputError(
                 "--resume goes on from the training state beside --save_checkpoint_path, and from nothing else.",
                 found="--load_checkpoint_path" if path else "no --save_checkpoint_path",
-                remedy="Repeat the command that was interrupted, and add --resume.",
+                remedy="Repeat the command that was interrupted, with --resume and without --load_checkpoint_path.",
             )
-        return load_state(state_path(path), config, dataset, backend)
-    model = None
+        return *load_state(state_path(path), config, dataset, backend), None
     if arguments.load_checkpoint_path:
-        backend.seed(config.training.seed)
-        model, config = loaded_model(arguments, config, dataset)
-    return build(config, dataset, backend=backend, model=model), Results()
+        training, origin = further(arguments.load_checkpoint_path, config, dataset, backend)
+        remark_on_renamed(arguments.load_checkpoint_path, dataset)
+        refuse_another_model(arguments, config.for_rows(len(dataset.train)), training.config)
+        return training, Results(), origin
+    return build(config, dataset, backend=backend), Results(), None
 
 
 TRAIN = Command(name="train", run=train, help="train a DLRM on an encoded data set", settings=SETTINGS, flags=FLAGS)

@@ -65,7 +65,7 @@ def training_cost(model: DLRM, *, distinct: float = 1.0, number_bytes: int = 2) 
 
 
 def parameter_counts(model: DLRM) -> dict[str, int]:
-    """Name of a part → its parameters: the tables by their columns (none of no rows), then all other parts that have any.
+    """Name of a part → its parameters: tables by their columns (none of no rows), then other parts that have any.
 
     Args:
         model: On any device; ``model.blueprint`` makes one that takes no memory.

@@ -76,6 +76,11 @@ class Adam(Optimizer):
         size = lr * (1 - beta2**steps) ** 0.5 / (1 - beta1**steps)
         self.rows.add_rows(self.weight, rows, mean.div_(square.sqrt_().add_(self.epsilon)), -size)
 
+    def begin_rows(self, rows: torch.Tensor) -> None:
+        super().begin_rows(rows)
+        if self.decay:  # else the first gap would reach back to before the row was there
+            self.state["seen"].index_fill_(0, rows, int(self.state["steps"]))
+
     def _shrink(self, rows: torch.Tensor, lr: float, steps: int) -> None:
         # Decoupled weight decay (Loshchilov and Hutter 2019), made up for when a row comes again, so that no step goes
         # through whole tables. That alone would be in proportion to the gap; its square shrinks rows the more, the

@@ -79,6 +79,12 @@ class Optimizer(ABC):
     def update_distinct_rows(self, rows: torch.Tensor, gradient: torch.Tensor, lr: float) -> None:
         """As ``update_rows``, where each row occurs once; it may overwrite the gradient."""
 
+    def begin_rows(self, rows: torch.Tensor) -> None:
+        """Begins with rows int64 [K] that were not there before: nothing is remembered of them."""
+        for of_rows in self.state.values():
+            if of_rows.dim():
+                of_rows.index_fill_(0, rows, 0)
+
     def bytes_kept(self) -> int:
         """What all that it remembers takes, also of a model on the device ``meta``, where nothing is there."""
         return _bytes(self.state) + self.bytes_kept_of_layers()

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from sklearn.metrics import roc_curve
 
-from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, axes, panels, style
+from dlrm_lib.plots import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, axes, label_lines, panels, style
 
 _SERIES = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY)
 
@@ -180,4 +180,32 @@ def ladder(
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.set_xlim(0.5, max(values.max(), interval[1] if interval else 0.5) + 0.03)
+    return figure
+
+
+@style()
+def day_by_day(found: Mapping[str, Any]) -> Figure:
+    """AUC on the next day of models that differ in what they learned from the days since, and what that took.
+
+    Args:
+        found: The metrics of the record ``day_by_day``. Lines are means over seeds, areas the range of these; seconds
+            are those of encoding and the median of training.
+    """
+    days, first = [of["day"] for of in found["days"]], found["days"][0]["models"]
+    figure, (left, right) = panels(["AUC of the day after", "Seconds for the day"], size=(10.0, 3.6))
+    for name, color in zip(first, (BLUE, ORANGE, GREY), strict=True):
+        models = [of["models"][name] for of in found["days"]]
+        aucs = np.array([model["auc"] for model in models])
+        left.fill_between(days, aucs.min(1), aucs.max(1), color=color, alpha=0.15, linewidth=0)
+        left.plot(days, aucs.mean(1), color=color, marker="o", markersize=4, label=name)
+        seconds = [model["encode_seconds"] + float(np.median(model["train_seconds"])) for model in models[1:]]
+        if any(seconds):
+            right.plot(days[1:], seconds, color=color, marker="o", markersize=4, label=name)
+    for ax in (left, right):
+        ax.set(xlabel="day that is predicted, from 0", xlim=(days[0], days[-1] + 0.45 * (days[-1] - days[0])))
+        ax.set_xticks(days)
+    left.set_ylabel("AUC")
+    right.set(ylabel="seconds", ylim=(0, None))
+    for ax in (left, right):
+        label_lines(ax)
     return figure

@@ -14,6 +14,7 @@ from dlrm_lib.training.checkpoint import (
 )
 from dlrm_lib.training.compatibility import identity
 from dlrm_lib.training.evaluation import Evaluation, evaluate, predict
+from dlrm_lib.training.further import Origin, further
 from dlrm_lib.training.interruption import stop_on_interrupt
 from dlrm_lib.training.loop import Progress, StateDue, fit
 from dlrm_lib.training.remarks import remarks
@@ -21,6 +22,7 @@ from dlrm_lib.training.save_clock import SaveClock
 
 __all__ = [
     "Evaluation",
+    "Origin",
     "Progress",
     "Results",
     "SaveClock",
@@ -29,6 +31,7 @@ __all__ = [
     "build",
     "evaluate",
     "fit",
+    "further",
     "identity",
     "load_checkpoint",
     "load_state",

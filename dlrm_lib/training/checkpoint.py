@@ -19,18 +19,19 @@ import torch
 from dlrm_lib.backends import pick
 from dlrm_lib.backends.backend import Backend
 from dlrm_lib.columns import RawColumns
-from dlrm_lib.config import Config, TrainingConfig, as_dict
+from dlrm_lib.config import Config, ModelConfig, TrainingConfig, as_dict
 from dlrm_lib.dataset import Dataset
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import NUMERIC_RULES, FeatureSpec, NumericRule
+from dlrm_lib.features import NUMERIC_RULES
 from dlrm_lib.files import resolved
 from dlrm_lib.model import DLRM
 from dlrm_lib.settings import as_text
 from dlrm_lib.training.build import Training, build
 from dlrm_lib.training.compatibility import data_facts, refuse_other_meaning, refuse_other_rows, renamed
 from dlrm_lib.training.evaluation import Evaluation
+from dlrm_lib.training.growth import Growth
 from dlrm_lib.training.needs import check_memory, check_weights
-from dlrm_lib.training.tensor_file import TensorFile, open_tensors, write_tensors
+from dlrm_lib.training.tensor_file import Target, TensorFile, open_tensors, write_tensors
 
 _FORMAT = 4
 _WITHOUT_BOUNDS = 3  # the format before: as this one, but without the bounds of a model's inputs
@@ -87,19 +88,27 @@ def save_checkpoint(path: Path, training: Training, *, metrics: dict[str, Any]) 
     write_tensors(path, training.model.state_dict(), {**_about("checkpoint", training), "metrics": metrics})
 
 
-def load_checkpoint(path: Path, dataset: Dataset, device: torch.device | str = "cpu") -> tuple[DLRM, Config]:
-    """Opens a checkpoint for a data set, on any device.
+def load_checkpoint(
+    path: Path, dataset: Dataset, device: torch.device | str = "cpu", *, to_train: bool = False
+) -> tuple[DLRM, Config]:
+    """Opens a checkpoint for a data set, on any device: its own, or a later one of its lineage.
+
+    For a later one that has more ids the tables grow. An id that the model does not know scores as id 0 does, as if the
+    rows had been encoded with the model's own vocabulary; or, to be trained, has the vector that a new model would have
+    for it, drawn by torch's random state.
 
     Raises:
         InputError: no such file, not a checkpoint, damaged, or one that was trained on ids or numbers of another
             meaning; it names the column or setting that differs.
     """
-    with _opened(path, "checkpoint") as file:
+    with opened(path, "checkpoint") as file:
         refuse_other_meaning(path, file.about, dataset)
         config = _config(path, file.about)
         check_weights(dataset.spec, config.model)
-        model = _model(file.about, config).to(device)
+        model = _model(file.about, config, dataset).to(device)
         file.read(_saved(model, file))
+        if not to_train:
+            Growth(model.tables, file.about["cardinalities"]).score_as_id_0(model.tables.weight)
     return model, config
 
 
@@ -109,7 +118,7 @@ def restore_model(path: Path, training: Training) -> None:
     Raises:
         InputError: as ``load_checkpoint``, or the checkpoint is one of another model; this one's weights are then lost.
     """
-    with _opened(path, "checkpoint") as file:
+    with opened(path, "checkpoint") as file:
         refuse_other_meaning(path, file.about, training.dataset)
         file.read(_saved(training.model, file))
         training.model.negative_rate = file.about["negative_rate"]
@@ -148,16 +157,16 @@ def load_state(
         InputError: as ``load_checkpoint`` and ``build``, or a setting or data set that would lead elsewhere; it names
             the setting.
     """
-    with _opened(path, "training state") as file:
+    with opened(path, "training state") as file:
         about = file.about
         refuse_other_meaning(path, about, dataset)
         refuse_other_rows(path, about, dataset)
         then = _config(path, about)
-        config = dataclasses.replace(config, model=config.model.for_rows(len(dataset.train)))
+        config = dataclasses.replace(config, model=_settled(config.model, then.model))
         _refuse_change(path, then.model, config.model)
         backend = backend or pick(config.training.device, config.training.execution)
         check_memory(config, dataset, backend)
-        training = build(config, dataset, backend=backend, model=_model(about, config))
+        training = build(config, dataset, backend=backend, model=_model(about, config, dataset))
         _same_training(path, then.training, config.training, training)
         optimizer, random = training.step.state_dict(), torch.get_rng_state()
         file.read(_saved(training.model, file), "model.")
@@ -174,7 +183,7 @@ def reached(path: Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, not a checkpoint, or damaged.
     """
-    with _opened(path, "checkpoint") as file:
+    with opened(path, "checkpoint") as file:
         return dict(file.about["metrics"])
 
 
@@ -184,7 +193,7 @@ def renamed_columns(path: Path, dataset: Dataset) -> dict[str, str]:
     Raises:
         InputError: no such file, not a checkpoint, or damaged.
     """
-    with _opened(path, "checkpoint") as file:
+    with opened(path, "checkpoint") as file:
         return renamed(file.about, dataset)
 
 
@@ -205,7 +214,12 @@ def _about(kind: str, training: Training) -> dict[str, Any]:
 
 
 @contextmanager
-def _opened(path: Path, kind: str) -> Iterator[TensorFile]:
+def opened(path: Path, kind: str) -> Iterator[TensorFile]:
+    """A file that was written as a ``checkpoint`` or as a ``training state``.
+
+    Raises:
+        InputError: there is none, it is something else, of another version, or damaged.
+    """
     with open_tensors(path) as file:
         found = file.about.get("kind")
         if found != kind:
@@ -230,12 +244,23 @@ def _complete(about: dict[str, Any]) -> None:
     about.setdefault("negative_rate", 1.0)
 
 
-def _saved(model: DLRM, file: TensorFile) -> dict[str, torch.Tensor]:
-    """The tensors of a model that a file has. Where it has no bounds the model keeps those of a new one: none."""
-    tensors = model.state_dict()
+def _saved(model: DLRM, file: TensorFile) -> dict[str, Target]:
+    """What takes the tensors of a model that a file has, into tables that may have grown since.
+
+    Where the file has no bounds the model keeps those of a new one: none.
+    """
+    tensors: dict[str, Target] = dict(model.state_dict())
+    tables = model.tables
+    tensors["tables.weight"] = Growth(tables, file.about["cardinalities"]).kept_rows(tables.weight)
     if file.about["format"] == _WITHOUT_BOUNDS:
         tensors = {name: tensor for name, tensor in tensors.items() if name not in _BOUNDS}
     return tensors
+
+
+def _settled(asked: ModelConfig, then: ModelConfig) -> ModelConfig:
+    """What is left to the number of rows is as the run has it: its model may have begun with other rows."""
+    left = [name for name in ("embed_numbers", "linear") if getattr(asked, name) is None]
+    return dataclasses.replace(asked, **{name: getattr(then, name) for name in left})
 
 
 def _same_training(path: Path, then: TrainingConfig, asked: TrainingConfig, training: Training) -> None:
@@ -284,11 +309,8 @@ def _config(path: Path, about: dict[str, Any]) -> Config:
         ) from None
 
 
-def _model(about: dict[str, Any], config: Config) -> DLRM:
-    spec = FeatureSpec(
-        numerical=about["numerical"],
-        cardinalities=tuple(about["cardinalities"]),
-        numeric_rules=tuple(map(NumericRule.of, about["numeric_rules"])),
-        raw_columns=RawColumns.of(about["columns"]) if about["columns"] else None,
-    )
+def _model(about: dict[str, Any], config: Config, dataset: Dataset) -> DLRM:
+    """A new model of all ids that there are by now, its columns called as they were."""
+    columns = RawColumns.of(about["columns"]) if about["columns"] else None
+    spec = dataclasses.replace(dataset.spec, raw_columns=columns)
     return DLRM(spec, config.model, negative_rate=about["negative_rate"])

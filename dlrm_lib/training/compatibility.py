@@ -38,6 +38,7 @@ def data_facts(dataset: Dataset) -> dict[str, Any]:
         "indices_per_lookup": manifest.config.get("indices_per_lookup", 1),
         "vocabularies": manifest.vocabularies,
         "negative_rate": manifest.negative_rate,
+        "lineage": [before["vocabulary"] for before in manifest.lineage],
         "encoding": manifest.config,
         "source": manifest.source,
         "rows": manifest.rows,
@@ -53,8 +54,23 @@ def identity(dataset: Dataset) -> str:
     return digest([*(facts[name] for name in same), facts["hashes"]["vocabulary"], _contents(facts), _order(facts)])
 
 
+def has_grown(then: Facts, now: Facts) -> bool:
+    """Whether the vocabulary now is one that was extended since: all ids of then, and others behind them."""
+    pairs = _pairs(then, now, "cardinalities")
+    known = now["hashes"]["vocabulary"] == then["hashes"]["vocabulary"]
+    return not known and then["hashes"]["vocabulary"] in now["lineage"] and all(a <= b for a, b in pairs)
+
+
+def is_later(then: Facts, now: Facts) -> bool:
+    """Whether the data set now is another one than then, made with its vocabulary, which may have been extended."""
+    same = all(then["hashes"][name] == now["hashes"][name] for name in ("vocabulary", "source"))
+    return not same and then["hashes"]["vocabulary"] in now["lineage"]
+
+
 def refuse_other_meaning(path: Path, then: Facts, dataset: Dataset) -> None:
     """Raises InputError where ids or numbers of ``dataset`` mean something else than in the data set of ``path``.
+
+    Ids of a later data set of its lineage do not: there only are more of them.
 
     Args:
         path: The checkpoint, for the message.
@@ -91,6 +107,7 @@ def renamed(then: Facts, dataset: Dataset) -> dict[str, str]:
 
 
 _OTHER_DATA = "Use the data set it was trained on"
+_OTHER_IDS = "Encode the rows with the vocabulary of its data set (preprocess --vocabulary)"
 
 
 def _other_meanings(then: Facts, now: Facts) -> Iterator[_Difference]:
@@ -113,6 +130,11 @@ def _other_meanings(then: Facts, now: Facts) -> Iterator[_Difference]:
         remedy = _OTHER_DATA if which or "numeric_rule" not in now["encoding"] else _encode("numeric_rule", before)
         yield from _compared(f"numeric_rule{which}", before, after, remedy)
 
+    if has_grown(then, now):
+        if then["model"]["hash_indices"]:
+            found = "hash_indices, by which ids share the rows of tables: with more ids each would have another row"
+            yield _Difference(found, "Encode the rows with --vocabulary alone, without --extend")
+        return
     reason, remedy = _why_other_ids(then, now)
     for column, (before, after) in enumerate(_pairs(then, now, "cardinalities")):
         if before != after:
@@ -169,17 +191,25 @@ def _vocabularies(then: Facts, now: Facts) -> list[tuple[str, str]]:
 
 
 def _why_other_ids(then: Facts, now: Facts) -> tuple[str, str]:
-    """The setting of ``preprocess`` that gives a value another id, as far as one is known, and what to do."""
+    """What gives a value another id, as far as it is known, and what to do."""
+    ours, theirs = ({*facts.get("lineage", ()), facts["hashes"]["vocabulary"]} for facts in (then, now))
+    if now["hashes"]["vocabulary"] in ours:
+        return " (its rows are those of an earlier data set of the model's lineage)", _OTHER_IDS
+    if ours & theirs:
+        return " (both vocabularies grew out of one, each by values of its own)", _OTHER_IDS
     if "encoding" in then and _contents(then) == _contents(now):
         for name in ("frequency_limit", "vocabulary_days", "separate_missing"):
             before, after = (facts["encoding"].get(name, False) for facts in (then, now))
             if before != after:
                 return f" ({name}: {as_text(before)} then, {as_text(after)} now)", _encode(name, before)
-    return "", _OTHER_DATA
+    return "", _OTHER_IDS if "numeric_rule" in now["encoding"] else _OTHER_DATA
 
 
 def _other_rows(then: Facts, now: Facts) -> Iterator[_Difference]:
     as_it_was = "Use the data set as it was"
+    if has_grown(then, now):
+        ids = [f"{sum(facts['cardinalities']):,}" for facts in (then, now)]
+        yield _Difference(f"the vocabulary was extended: {ids[0]} ids then, {ids[1]} now", as_it_was)
     if "encoding" not in then:  # an earlier version kept hashes alone
         for name in ("config", "source", "split"):
             if then["hashes"][name] != now["hashes"][name]:

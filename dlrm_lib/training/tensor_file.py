@@ -15,7 +15,7 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -59,6 +59,21 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: dict[s
         ) from None
 
 
+class Target(Protocol):
+    """What a tensor of a file is copied into: another tensor, or what stands for a part of one."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """That of the tensor in the file."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Likewise."""
+
+    def copy_(self, tensor: torch.Tensor, /) -> Any:
+        """Takes its numbers."""
+
+
 class TensorFile:
     """An open file of tensors.
 
@@ -74,7 +89,11 @@ class TensorFile:
         if metadata["checksum"] != _checksum_of_text(metadata["about"] + metadata["checksums"]):
             raise ValueError("its facts do not fit their checksum")
 
-    def read(self, targets: Mapping[str, torch.Tensor], prefix: str = "") -> None:
+    def names(self, prefix: str = "") -> set[str]:
+        """Of the tensors whose names begin so."""
+        return {name for name in self._names if name.startswith(prefix)}
+
+    def read(self, targets: Mapping[str, Target], prefix: str = "") -> None:
         """Copies tensors into those of a model or optimizer, on whichever device they are.
 
         Args:
@@ -84,7 +103,7 @@ class TensorFile:
         Raises:
             InputError: a tensor is missing, unknown, of another shape or type, or damaged.
         """
-        here = {name for name in self._names if name.startswith(prefix)}
+        here = self.names(prefix)
         wanted = {prefix + name for name in targets}
         if here != wanted:
             name, lacks = min([(n, True) for n in wanted - here] + [(n, False) for n in here - wanted])
@@ -163,5 +182,5 @@ def _checksum_of_text(text: str) -> str:
     return _as_text(zlib.crc32(text.encode()))
 
 
-def _shape(tensor: torch.Tensor) -> str:
+def _shape(tensor: Target) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
