@@ -10,7 +10,6 @@ from pathlib import Path
 from string import Template
 
 import nbformat
-from nbconvert import HTMLExporter
 
 from dlrm_lib.files import write_text
 from runner.execute import Result
@@ -18,6 +17,8 @@ from runner.execute import Result
 
 def write_page(result: Result, output: Path) -> list[Path]:
     """Writes ``<name>.html`` and the figures the notebook drew, ``figures/<name>_<n>.png``; returns the figures."""
+    from nbconvert import HTMLExporter  # takes a second, while the next notebook starts
+
     nb = nbformat.read(result.executed, as_version=4)
     exporter = HTMLExporter(embed_images=True)
     exporter.log.setLevel(logging.ERROR)  # It warns of every picture that has no alternative text.
