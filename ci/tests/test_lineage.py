@@ -38,7 +38,7 @@ from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.manifest import Manifest
-from dlrm_lib.preprocess import pipeline, preprocess, rare, session
+from dlrm_lib.preprocess import ancestor, pipeline, preprocess, rare, session
 from dlrm_lib.preprocess.ancestor import inherited
 from dlrm_lib.preprocess.tokens import Tokens
 
@@ -175,6 +175,25 @@ def test_values_without_an_id_are_written_in_one_order(tmp_path: Path, monkeypat
     assert [pq.ParquetFile(tmp_path / "rare").metadata.row_group(i).num_rows for i in range(6)] == [7] * 6
     rare.write_rare(tmp_path / "none", [(Tokens.of([]), np.zeros(0, np.int64))])
     assert pq.read_table(tmp_path / "none").schema == pq.read_table(tmp_path / "rare").schema
+
+
+def test_what_is_known_is_read_in_batches(first: tuple[Path, oracle.Expected], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ancestor, "_BATCH_ROWS", 4)
+    encoded, expected = first
+    before = ancestor.Ancestor.open(encoded, extend=True)
+    for column in range(3):
+        found = list(before.known(column))
+        assert max(len(known.counts) for known in found) <= 4
+        rows = [
+            row
+            for known in found
+            for row in zip(known.tokens.strings().to_pylist(), known.counts, known.ids, strict=True)
+        ]
+        assert rows[: len(expected.vocabularies[column])] == expected.vocabularies[column]
+        rest = rows[len(expected.vocabularies[column]) :]
+        assert sorted(rest) == sorted((value, count, 0) for value, count in expected.rare[column].items())
+        assert before.sizes[column] == len(rows)
+        assert not any(known.missing for known in found)
 
 
 def test_tokens_come_back_from_their_texts() -> None:
