@@ -228,6 +228,20 @@ def test_a_run_that_was_interrupted_goes_on_unless_the_vocabulary_changed(
         assert sum("removed" in sentence for sentence in said) == changed
 
 
+def test_a_run_goes_on_only_with_the_counts_that_it_began_with(
+    first: tuple[Path, oracle.Expected], tmp_path: Path
+) -> None:
+    """The manifest does not tell of those without an id."""
+    encoded = Path(shutil.copytree(first[0], tmp_path / "encoded"))
+    identities = set()
+    for extend in (True, False):
+        before = ancestor.Ancestor.open(encoded, extend=extend)
+        identities.add(pipeline._identity([], SMALL, LIMITED, None, before))
+    shutil.copy(before.files[-2], before.files[-1])
+    identities.add(pipeline._identity([], SMALL, LIMITED, None, before))
+    assert len(identities | {pipeline._identity([], SMALL, LIMITED, None, None)}) == 4
+
+
 def test_an_earlier_version_s_data_set_can_be_taken_over_frozen(
     first: tuple[Path, oracle.Expected], tmp_path: Path
 ) -> None:
