@@ -46,7 +46,8 @@ def random_dataset(
         ids = (rng.random((n, len(cardinalities))) ** 2 * np.array(cardinalities)).astype(np.int32)
         label = rng.random(n) < (click(x, ids) if click else 0.3)
         clicks[split] = int(label.sum())
-        kept = label | (rng.random(n) < negative_rate) if split == "train" and negative_rate < 1 else np.ones(n, bool)
+        draws = np.random.default_rng([seed, 1]).random(n)  # of their own: rates have all other rows in common
+        kept = label | (draws < negative_rate) | (split != "train")
         kept_rows[split] = int(kept.sum())
         write_split(folder / split, spec, label[kept], x[kept], ids[kept])
     spec.write(folder / "feature_spec.yaml")

@@ -70,7 +70,7 @@ def pipeline(spark: SparkSession, checkout: Path) -> Callable[[Path, PreprocessC
     [
         (False, {"frequency_limit": 3}),
         (False, {"frequency_limit": "3,0:1,25:40", "vocabulary_days": "all", "order": "input"}),
-        (False, {"frequency_limit": 1, "numeric_rule": "log_x_plus_3", "shuffle_seed": 5}),
+        (False, {"frequency_limit": 1, "numeric_rule": "log_x_plus_3", "shuffle_seed": 5, "negative_rate": 0.4}),
         (True, {"frequency_limit": 3, "order": "input", "holdout_fraction": 0.25}),
     ],
 )
@@ -91,10 +91,12 @@ def test_the_dataframe_pipeline_and_the_library_agree(tmp_path, days, pipeline, 
 
     encoded = pd.read_parquet(tmp_path / "scratch" / "encoded").sort_values("row")
     dataset = EncodedDataset(tmp_path / "library")
-    at = 0
+    at, labels = 0, encoded["label"].tolist()
     for split in ("train", "test", "validation"):  # in time order
-        rows = getattr(dataset, split)
-        order = range(at, at + len(rows.label))
+        rows, accepted = getattr(dataset, split), dataset.manifest.accepted[split]
+        order = range(at, at + accepted)
+        if split == "train":
+            order = [row for row in order if oracle.stays(oracle.Row(labels[row], [], []), row, settings)]
         if split == "train" and settings.order == "shuffled":
             order = sorted(order, key=lambda row: oracle.splitmix64(settings.shuffle_seed, row))
         mine = encoded.iloc[order]
@@ -103,7 +105,7 @@ def test_the_dataframe_pipeline_and_the_library_agree(tmp_path, days, pipeline, 
         assert numbers.tobytes() == rows.numerical.tobytes()
         for column, ids in enumerate(rows.categorical):
             assert mine[f"cat_{column}"].tolist() == ids.tolist(), f"{split}, column {column}"
-        at += len(rows.label)
+        at += accepted
     assert at == len(encoded) == 3000
     assert dataset.manifest.quarantined == {}
 
