@@ -16,7 +16,6 @@ next day, held out, is in it) and of training, without evaluation and without th
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import statistics
 import sys
@@ -50,9 +49,9 @@ from dlrm_lib.training import (
 )
 
 PRESET, FIRST_DAYS, SEEDS = "laptop", 2, (1, 2, 3)
-FURTHER_NAME, ANEW, LEFT = "trained further", "trained anew", "left as it was"
+FURTHER, ANEW, LEFT = "trained further", "trained anew", "left as it was"
 # Of the settings of one more pass, those with the best AUC on the validation rows, the second half of the next day.
-FURTHER: dict[str, Any] = {"epochs": 1}
+ONE_PASS: dict[str, Any] = {"epochs": 1}
 
 
 def encoded(raw: Path, days: range, folder: Path, config: Config, **vocabulary: Any) -> tuple[EncodedDataset, float]:
@@ -107,24 +106,24 @@ def measure(raw: Path, work: Path, config: Config, *, first_days: int, seeds: Se
             left_at(place, training)
         found.append({"seconds": seconds, **judged(training.inference, dataset)})
     one = _model(dataset, encoding, found)
-    days = [_day(first_days, dataset, dict.fromkeys((FURTHER_NAME, ANEW, LEFT), one))]
+    days = [_day(first_days, dataset, dict.fromkeys((FURTHER, ANEW, LEFT), one))]
     for day in range(first_days + 1, config.synthetic.days):
         dataset, encoding = encoded(
             raw, range(day - 1, day + 1), work / f"day_{day}", config, vocabulary=dataset.folder, extend=True
         )
         all_days, encoding_all = encoded(raw, range(day + 1), work / "all_days", config)
-        models: dict[str, list[dict[str, Any]]] = {FURTHER_NAME: [], ANEW: [], LEFT: []}
+        models: dict[str, list[dict[str, Any]]] = {FURTHER: [], ANEW: [], LEFT: []}
         for seed, one_config in configs.items():
-            training, origin = further(today[seed], one_config.override(**FURTHER), dataset)
+            training, origin = further(today[seed], one_config.override(**ONE_PASS), dataset)
             seconds = trained(training)
             left_at(today[seed], training)
-            models[FURTHER_NAME].append({"seconds": seconds, **judged(training.inference, dataset)})
+            models[FURTHER].append({"seconds": seconds, **judged(training.inference, dataset)})
             training = build(one_config, all_days)
             seconds = trained(training)
             models[ANEW].append({"seconds": seconds, **judged(training.inference, all_days)})
             models[LEFT].append({"seconds": 0.0, **as_it_was(first[seed], dataset, one_config)})
         facts = {
-            FURTHER_NAME: _model(dataset, encoding, models[FURTHER_NAME]) | {"new_ids": sum(origin.new_ids.values())},
+            FURTHER: _model(dataset, encoding, models[FURTHER]) | {"new_ids": sum(origin.new_ids.values())},
             ANEW: _model(all_days, encoding_all, models[ANEW]),
             LEFT: _model(dataset, 0.0, models[LEFT]) | {"rows": 0},
         }
@@ -185,8 +184,8 @@ def main(flags: Sequence[str] | None = None) -> None:
         "repeats": f"{len(arguments.seeds)} seeds",
         "seed_decides": "initial weights and order of the rows",
         "warmup": "two days encoded",
-        "further": FURTHER,
-        **as_dict(dataclasses.replace(config)),
+        "further": ONE_PASS,
+        **as_dict(config),
     }
     keep(arguments, what="AUC on the next day of models trained day by day", config=settings, metrics=metrics)
 

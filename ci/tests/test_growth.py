@@ -234,17 +234,17 @@ def test_the_sentence_and_the_origin(first, later, kept, tmp_path):
 def test_a_state_that_does_not_fit_is_left_alone(first, later, kept, tmp_path):
     path, _ = kept
     alone = shutil.copy(path, tmp_path / "alone.safetensors")
-    other, _ = left(tmp_path, first, CONFIG.override(seed=7))
-    shutil.copy(path, other)  # beside the state of another seed
-    for model, changes in (
-        (alone, {}),
-        (other, {}),
-        (path, {"optimizer": "adagrad"}),
-        (path, {"embedding_decay": 0.0}),
-    ):
+    for name in ("seed", "plain"):
+        (tmp_path / name).mkdir()
+    seed, _ = left(tmp_path / "seed", first, CONFIG.override(seed=7))
+    shutil.copy(path, seed)  # beside the state of another seed
+    plain, _ = left(tmp_path / "plain", first, CONFIG.override(embedding_decay=0.0))
+    for model, changes in ((alone, {}), (seed, {}), (path, {"optimizer": "adagrad"}), (plain, {})):
         training, origin = further(model, CONFIG.override(**changes), later, DEVICE)
-        assert str(origin).endswith("the optimizer begins anew, for no training state that fits is beside the model.")
+        assert str(origin).endswith("begins anew, for no training state that fits is beside the model.")
         assert not any(tensor.any() for tensor in training.step.optimizer.state.values())
+    without_decay, origin = further(path, CONFIG.override(embedding_decay=0.0), later, DEVICE)
+    assert (origin.optimizer_step, int(without_decay.step.optimizer.state["steps"])) == (5, 5)
     damaged = shutil.copy(path, tmp_path / "damaged.safetensors")
     content = bytearray(state_path(path).read_bytes())
     start = 8 + int.from_bytes(content[:8], "little")

@@ -94,8 +94,8 @@ def further(path: Path, config: Config, dataset: Dataset, backend: Backend | Non
 def _remember(path: Path, checkpoint: Facts, training: Training) -> int | None:
     """Has the optimizer go on where a training state has it; after which step, or None where there is none that fits.
 
-    It fits if it is of the training that left the checkpoint, and knows the same things: with a decay of embeddings,
-    say, the rule remembers more.
+    It fits if it is of the training that left the checkpoint, and knows all that this rule remembers: with a decay of
+    embeddings, say, that is more than without.
     """
     if not path.is_file():
         return None
@@ -111,10 +111,10 @@ def _remember(path: Path, checkpoint: Facts, training: Training) -> int | None:
             any(then[name] != checkpoint[name] for name in ("model", "hashes"))
             or then["training"]["seed"] != checkpoint["training"]["seed"]
             or then["training"]["optimizer"] != training.settings.optimizer
-            or any(file.names(f"step.{part}") != {f"step.{part}{name}" for name in of} for part, of in targets.items())
+            or not {f"step.{part}{name}" for part, of in targets.items() for name in of} <= file.names("step.")
         ):
             return None
         for part, of in targets.items():
-            file.read(of, f"step.{part}")
+            file.read(of, f"step.{part}", whole=False)
     optimizer.begin_rows(growth.new_rows().to(tables.weight.device))
     return int(then["done"])

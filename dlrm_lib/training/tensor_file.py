@@ -93,20 +93,22 @@ class TensorFile:
         """Of the tensors whose names begin so."""
         return {name for name in self._names if name.startswith(prefix)}
 
-    def read(self, targets: Mapping[str, Target], prefix: str = "") -> None:
+    def read(self, targets: Mapping[str, Target], prefix: str = "", *, whole: bool = True) -> None:
         """Copies tensors into those of a model or optimizer, on whichever device they are.
 
         Args:
             targets: Each named tensor is filled with what the file has under ``prefix`` and its name.
-            prefix: In front of the names; the file must have no other tensors with it.
+            prefix: In front of the names.
+            whole: The file must have no other tensors with it.
 
         Raises:
             InputError: a tensor is missing, unknown, of another shape or type, or damaged.
         """
         here = self.names(prefix)
         wanted = {prefix + name for name in targets}
-        if here != wanted:
-            name, lacks = min([(n, True) for n in wanted - here] + [(n, False) for n in here - wanted])
+        missing, unknown = wanted - here, here - wanted if whole else set()
+        if missing or unknown:
+            name, lacks = min([(n, True) for n in missing] + [(n, False) for n in unknown])
             raise self._error(f"has no tensor {name}" if lacks else f"has a tensor {name} that nothing here takes")
         for name, target in targets.items():
             tensor = self._file.get_tensor(prefix + name)  # a view of the file
