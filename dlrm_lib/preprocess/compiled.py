@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class compiled:  # noqa: N801 — a decorator
+class compiled:
     """``numba.njit`` with an on-disk cache: compiling takes seconds, loading milliseconds.
 
     numba caches beside the source file or, where that is read-only, in the user's cache folder; set NUMBA_CACHE_DIR to

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from dlrm_lib.files import new_file
 from dlrm_lib.preprocess.compiled import compiled
 from dlrm_lib.preprocess.tokens import TAG, LongTokens, Tokens, grown
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: the highest bits of the product choose the slot
 
@@ -87,6 +88,9 @@ def rank(tokens: Tokens, counts: np.ndarray, limit: int) -> tuple[np.ndarray, pa
         int32 [n]: the id of each token.
         The kept values: value (string), count (int64), id (int32), in the order of the ids.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     kept = np.flatnonzero(counts >= limit)
     id_of = np.zeros(len(counts), np.int32)
     tokens, counts = tokens.take(kept), counts[kept]
@@ -102,6 +106,8 @@ def rank(tokens: Tokens, counts: np.ndarray, limit: int) -> tuple[np.ndarray, pa
 
 def write_vocabulary(path: Path, kept: pa.Table) -> str:
     """Writes a column's kept values as Parquet; returns the SHA-256 of their bytes, each ended by a newline, by id."""
+    import pyarrow.parquet as pq
+
     with new_file(path) as partial:
         # Without the Arrow schema the file holds plain Parquet types, the same for every reader. A dictionary of values
         # that are all different would only make it larger.
