@@ -155,6 +155,7 @@ class _Start:
             env={**os.environ, **environment, "_PYSPARK_DRIVER_CONN_INFO_PATH": str(self._answer)},
             start_new_session=True,  # Ctrl-C is for Python to see
         )
+        self._used = False
         atexit.register(self._end)
 
     def connection(self) -> dict[str, str] | None:
@@ -167,15 +168,18 @@ class _Start:
                 time.sleep(0.01)
             answer = self._answer.read_bytes()  # as Java's DataOutputStream has it: port, length of the secret, secret
         finally:
-            atexit.unregister(self._end)  # who has the connection uses Java, which ends when this process does
             shutil.rmtree(self._folder, ignore_errors=True)
+        self._used = True
         port, secret = struct.unpack_from("!i", answer)[0], answer[8:].decode()
         return {"PYSPARK_GATEWAY_PORT": str(port), "PYSPARK_GATEWAY_SECRET": secret}
 
     def _end(self) -> None:
-        """Ends a Java that was not needed after all, and that need not come up to notice."""
-        self._process.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if not self._used:  # nor need it come up to see that its input has ended
+            self._process.kill()
+            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._process.returncode = 0  # it ends for that: to wait would take half a second
 
 
 _begun: _Start | None = None
@@ -202,9 +206,7 @@ def begin(*, rows_in_java: bool) -> None:
 
 def connection() -> dict[str, str] | None:
     """Where the Java that was begun listens, as variables that pyspark looks for; None if there is none."""
-    global _begun
-    begun, _begun = _begun, None
-    return begun.connection() if begun else None
+    return _begun.connection() if _begun else None
 
 
 def environment(*, rows_in_java: bool) -> dict[str, str]:

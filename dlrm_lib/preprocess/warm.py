@@ -7,6 +7,7 @@ makes it a daemon, its environment and its standard streams, through a socket th
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import json
@@ -51,7 +52,14 @@ def begin() -> dict[str, str]:
     except OSError:  # a path too long for a socket, say
         shutil.rmtree(folder, ignore_errors=True)
         return {}
+    atexit.register(_end)
     return {_PLACE: str(folder / "daemon")}
+
+
+def _end() -> None:
+    if _waiting and _waiting.stdin:
+        _waiting.stdin.close()
+        _waiting.returncode = 0  # it ends for that, or with Java: nobody waits for it
 
 
 def hand_over() -> bool:
