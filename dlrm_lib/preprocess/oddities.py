@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dlrm_lib.preprocess.arrow import texts
 from dlrm_lib.preprocess.formats import MISSING
 
 if TYPE_CHECKING:
@@ -19,10 +20,9 @@ _LOOKED_AT = 1000  # of a column's values, the most frequent first
 
 def words_for_missing(kept: pa.Table) -> tuple[tuple[str, int], ...]:
     """Which of a column's kept values say in words that there is none, such as ``nan``, with their counts."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    words = kept.filter(pc.is_in(kept["value"], pa.array([word.decode() for word in MISSING], kept["value"].type)))
+    words = kept.filter(pc.is_in(kept["value"], texts(MISSING)))
     return tuple(zip(words["value"].to_pylist(), words["count"].to_pylist(), strict=True))
 
 

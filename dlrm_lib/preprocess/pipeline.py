@@ -121,15 +121,15 @@ def preprocess(
         if resumed:
             say(f"going on with what is in {unfinished.data.parent}")
         if not unfinished.whole:
+            if cores is None and master is None:
+                cores = fitting_tasks(memory, usable_cores())
             if master is None:
                 start.begin(rows_in_java=False)
-            # Imports pyspark, for which Java need not wait.
+            # These import pyspark, for which Java need not wait.
             from dlrm_lib.preprocess.cluster import check_workers
             from dlrm_lib.preprocess.session import spark_context
             from dlrm_lib.preprocess.tasks import Tasks
 
-            if cores is None and master is None:
-                cores = fitting_tasks(memory, usable_cores())
             spark = spark_context(cores, master, rows_in_java=False)
             here = (spark.master or "").startswith("local")
             if not here:

@@ -32,6 +32,7 @@ FEW_ROWS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 _SERVER = "org.apache.spark.api.python.PythonGatewayServer"  # what Spark's script comes to in the end
 _HARMLESS = {"SPARK_HOME", "SPARK_LOCAL_DIRS", "SPARK_LOCAL_IP", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"}
 _OF_ONE_RUN = ("-Dlog4j2.configurationFile=", "-XX:ArchiveClassesAtExit=", "-XX:SharedArchiveFile=", "-Xlog:")
+_LONGEST_SECONDS = 120  # for Java to write an archive, which takes it three; then it is ended
 _UNUSED_SECONDS = 60 * 24 * 3600  # of an environment that is gone, then
 
 # Errors only, each in one line: Spark's own default prints its warnings into the notebook, and pages of Java behind an
@@ -136,9 +137,11 @@ class Kept:
                 spark.stop()
             if java.stdin:
                 java.stdin.close()
-            java.wait(timeout=60)
+            java.wait(timeout=_LONGEST_SECONDS)
             os.replace(self._partial, self._archive)
             write_text(self._command, command)
+        if java.poll() is None:
+            java.kill()
         self._partial.unlink(missing_ok=True)
 
 
@@ -220,7 +223,7 @@ def _stamp(path: Path) -> int | None:
 
 
 def _run_quietly(command: list[str]) -> None:
-    subprocess.run([*command, "-Xlog:disable"], check=True, capture_output=True, timeout=60)
+    subprocess.run([*command, "-Xlog:disable"], check=True, capture_output=True, timeout=_LONGEST_SECONDS)
 
 
 def _remove_unused(folder: Path) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dlrm_lib.files import new_file
+from dlrm_lib.preprocess.arrow import numbers
 from dlrm_lib.preprocess.compiled import compiled
 from dlrm_lib.preprocess.tokens import TAG, LongTokens, Tokens, grown
 
@@ -95,13 +96,14 @@ def rank(tokens: Tokens, counts: np.ndarray, limit: int) -> tuple[np.ndarray, pa
     id_of = np.zeros(len(counts), np.int32)
     tokens, counts = tokens.take(kept), counts[kept]
     if len(tokens.texts.start):
-        table = pa.table({"count": counts, "value": tokens.strings()})
+        table = pa.table({"count": numbers(counts), "value": tokens.strings()})
         order = pc.sort_indices(table, [("count", "descending"), ("value", "ascending")]).to_numpy()
     else:  # without NUL, short tokens compare like big-endian numbers
         order = np.lexsort((tokens.keys.byteswap(), -counts))
     ids = np.arange(1, len(kept) + 1, dtype=np.int32)
     id_of[kept[order]] = ids
-    return id_of, pa.table({"value": tokens.take(order).strings(), "count": counts[order], "id": ids})
+    values = tokens.take(order).strings()
+    return id_of, pa.table({"value": values, "count": numbers(counts[order]), "id": numbers(ids)})
 
 
 def write_vocabulary(path: Path, kept: pa.Table) -> str:
