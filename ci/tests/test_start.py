@@ -1,4 +1,4 @@
-"""How Java and Python's workers start: what is kept between runs, that it is only ever faster, and that all of it ends."""
+"""How Java and workers start: what is kept between runs, that it is only ever faster, and that all of it ends."""
 
 from __future__ import annotations
 
