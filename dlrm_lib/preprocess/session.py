@@ -85,7 +85,9 @@ def spark_context(cores: int | None = None, master: str | None = None, *, rows_i
             home = find_java()
             options = [start.log_settings(Path(folder)), os.environ.get("SPARK_SUBMIT_OPTS", "")]
             options += [] if rows_in_java else [start.FEW_ROWS]
-            options += [recorded.recording(home)] if recorded else []
+            recording = recorded.recording(home) if recorded else ""
+            recorded = recorded if recording else None
+            options.append(recording)
             environment |= {"JAVA_HOME": str(home), "SPARK_SUBMIT_OPTS": " ".join(options)}
         with _environment(environment):
             try:

@@ -158,11 +158,13 @@ class _Start:
             env={**os.environ, **environment, "_PYSPARK_DRIVER_CONN_INFO_PATH": str(self._answer)},
             start_new_session=True,  # Ctrl-C is for Python to see
         )
-        self._used = False
+        self._found: dict[str, str] | None = None
         atexit.register(self._end)
 
     def connection(self) -> dict[str, str] | None:
         """Waits until Java says where it listens, which pyspark takes from the environment; None if it ended."""
+        if self._found:
+            return self._found
         try:
             while not self._answer.exists():
                 if self._process.poll() is not None:
@@ -172,12 +174,12 @@ class _Start:
             answer = self._answer.read_bytes()  # as Java's DataOutputStream has it: port, length of the secret, secret
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._used = True
         port, secret = struct.unpack_from("!i", answer)[0], answer[8:].decode()
-        return {"PYSPARK_GATEWAY_PORT": str(port), "PYSPARK_GATEWAY_SECRET": secret}
+        self._found = {"PYSPARK_GATEWAY_PORT": str(port), "PYSPARK_GATEWAY_SECRET": secret}
+        return self._found
 
     def _end(self) -> None:
-        if not self._used:  # nor need it come up to see that its input has ended
+        if not self._found:  # nor need it come up to see that its input has ended
             self._process.kill()
             shutil.rmtree(self._folder, ignore_errors=True)
         if self._process.stdin:
@@ -228,5 +230,6 @@ def _run_quietly(command: list[str]) -> None:
 
 def _remove_unused(folder: Path) -> None:
     for path in folder.glob("java-*"):
-        if time.time() - path.stat().st_mtime > _UNUSED_SECONDS:
+        finished = path.suffix in (".json", ".jsa")  # other files are of runs that were killed as they ended
+        if time.time() - path.stat().st_mtime > (_UNUSED_SECONDS if finished else 2 * _LONGEST_SECONDS):
             path.unlink(missing_ok=True)
