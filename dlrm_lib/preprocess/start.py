@@ -152,12 +152,16 @@ class _Start:
         self._kept = kept
         self._folder = Path(tempfile.mkdtemp(prefix="dlrm-spark-"))
         self._answer = self._folder / "connection"
-        self._process = subprocess.Popen(
-            [*command, log_settings(self._folder), "-Dspark.driver.host=127.0.0.1", _SERVER],
-            stdin=subprocess.PIPE,  # Java ends when it is closed
-            env={**os.environ, **environment, "_PYSPARK_DRIVER_CONN_INFO_PATH": str(self._answer)},
-            start_new_session=True,  # Ctrl-C is for Python to see
-        )
+        try:
+            self._process = subprocess.Popen(
+                [*command, log_settings(self._folder), "-Dspark.driver.host=127.0.0.1", _SERVER],
+                stdin=subprocess.PIPE,  # Java ends when it is closed
+                env={**os.environ, **environment, "_PYSPARK_DRIVER_CONN_INFO_PATH": str(self._answer)},
+                start_new_session=True,  # Ctrl-C is for Python to see
+            )
+        except OSError:  # that Java is gone
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
         self._found: dict[str, str] | None = None
         atexit.register(self._end)
 
