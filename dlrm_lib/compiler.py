@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from dlrm_lib.files import new_file
+from dlrm_lib.files import cache_folder, new_file
 from dlrm_lib.records import cpuinfo
 
 _FLAGS = ("-O3", "-fPIC", "-shared")
@@ -35,7 +35,7 @@ def library(source: Path, *options: str) -> ctypes.CDLL:
     processor = [cpuinfo().get(fact) for fact in ("model name", "flags", "Features")] + [platform.processor()]
     name = hashlib.sha256(repr((command[:-1], source.read_text(), processor)).encode()).hexdigest()[:20]
     try:
-        return _loaded(_cache() / f"{name}.so", command)
+        return _loaded(cache_folder() / f"{name}.so", command)
     except OSError:  # no folder of one's own to keep it in: a private one will do for this process
         with tempfile.TemporaryDirectory() as folder:
             return _loaded(Path(folder) / f"{name}.so", command)
@@ -55,7 +55,3 @@ def _run(command: list[str]) -> None:
         raise CannotCompile(f"{command[0]}: {error}") from None
     if done.returncode:
         raise CannotCompile(f"{command[0]}: {(done.stderr.strip().splitlines() or ['failed'])[0]}")
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dlrm_lib"

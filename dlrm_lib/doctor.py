@@ -114,7 +114,7 @@ def _torch() -> Finding:
 
 
 def _java() -> Finding:
-    from dlrm_lib.preprocess.session import find_java
+    from dlrm_lib.preprocess.java import find_java
 
     try:
         return Finding(name="Java", fine=True, found=str(find_java()))

@@ -155,6 +155,11 @@ def is_mount(path: Path) -> bool:
     return os.path.ismount(path)
 
 
+def cache_folder() -> Path:
+    """Where this library keeps what it can make anew, of the user and for all checkouts; it may not be there yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dlrm_lib"
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, as ``sha256sum`` prints it."""
     digest = hashlib.sha256()

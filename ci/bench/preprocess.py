@@ -18,13 +18,14 @@ whole command in a fresh process: the start of Python and Spark and the writing 
 After the first round the results are compared: every label and id of a peer must be ours, and every number within one
 float16 of ours.
 
-``--scaling`` measures ours alone at several sizes, in millions of rows: seconds, and the most memory that its processes
-take together (proportional set size, sampled every half second; the page cache does not count). A size twice the one
-before it is the same data twice: each training day two times, then the last day, two times as long. The frequency limit
-is doubled too, so the vocabularies stay the same, which is checked.
+Memory is the most that a contestant's processes take together (proportional set size, sampled every half second; the
+page cache does not count). ``--scaling`` measures ours alone at several sizes, in millions of rows: seconds and memory.
+A size twice the one before it is the same data twice: each training day two times, then the last day, two times as
+long. The frequency limit is doubled too, so the vocabularies stay the same, which is checked.
 
 Not included: reading from disk, as every file is read once just before, when what ran earlier has also been written to
-disk; and compiling with numba in a new checkout, as ours encodes a few rows before anything is timed.
+disk; and what only the first run of a new checkout does, compiling with numba and keeping Java's classes, as ours
+encodes a few rows before anything is timed.
 """
 
 from __future__ import annotations
@@ -150,13 +151,16 @@ def check_equal(peer: str, outputs: dict[str, Path]) -> None:
 
 
 def compare(raw: Path, scratch: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Ours and its peers in turn: seconds of each run, medians, and how many times ours they take."""
+    """Ours and its peers in turn: seconds of each run, medians, how many times ours they take, the most memory."""
     runs: dict[str, list[float]] = {name: [] for name in ("ours", *arguments.peers)}
+    peaks = dict.fromkeys(runs, 0.0)
     for repeat in range(arguments.repeats):
         outputs = {name: scratch / name for name in runs}
         for name, output in outputs.items():
-            runs[name].append(encode(name, raw, output, arguments.cores))
-            print(f"{name}: {runs[name][-1]:.1f} s", flush=True)
+            with PeakMemory() as memory:
+                runs[name].append(encode(name, raw, output, arguments.cores))
+            peaks[name] = max(peaks[name], memory.peak_gib)
+            print(f"{name}: {runs[name][-1]:.1f} s, {memory.peak_gib:.2f} GiB", flush=True)
         if repeat == 0:
             for peer in arguments.peers:
                 check_equal(peer, outputs)
@@ -164,10 +168,13 @@ def compare(raw: Path, scratch: Path, arguments: argparse.Namespace) -> dict[str
             shutil.rmtree(output)
     medians = {name: statistics.median(seconds) for name, seconds in runs.items()}
     times = {name: median / medians["ours"] for name, median in medians.items()}
-    print(f"\n{'':12}  seconds       rows/s  times ours  ours / this")
+    print(f"\n{'':12}  seconds       rows/s  times ours  ours / this  peak GiB")
     for name, median in medians.items():
-        print(f"{name:12} {median:8.1f} {arguments.rows / median:12,.0f} {times[name]:11.2f} {1 / times[name]:11.2f}")
-    return {"runs_s": runs, "median_s": medians, "times_ours": times}
+        print(
+            f"{name:12} {median:8.1f} {arguments.rows / median:12,.0f} {times[name]:11.2f} {1 / times[name]:12.2f} "
+            f"{peaks[name]:9.2f}"
+        )
+    return {"runs_s": runs, "median_s": medians, "times_ours": times, "peak_gib": peaks}
 
 
 def scale(sets: dict[int, tuple[Path, int]], scratch: Path, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def with_dataframes(raw: Path, output: Path, cores: int) -> None:
     """Runs the chapter's cells in a session of their own. Writes Parquet: ``counts``, ``vocabulary``, ``encoded``."""
     from pyspark.sql import SparkSession
 
-    from dlrm_lib.preprocess.session import find_java
+    from dlrm_lib.preprocess.java import find_java
     from runner.cells import tagged_source
 
     os.environ |= {"JAVA_HOME": str(find_java()), "PYSPARK_PYTHON": sys.executable}

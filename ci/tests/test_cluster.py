@@ -22,7 +22,7 @@ from test_preprocess import files_of
 
 from dlrm_lib.config import SyntheticConfig
 from dlrm_lib.errors import InputError
-from dlrm_lib.preprocess import cluster, session
+from dlrm_lib.preprocess import cluster, java, session
 from dlrm_lib.synthetic import generate
 
 TESTS = Path(__file__).parent
@@ -79,7 +79,7 @@ class Cluster:
         log = self.folder / f"{name}.log"
         environment = {
             **os.environ,
-            "JAVA_HOME": str(session.find_java()),
+            "JAVA_HOME": str(java.find_java()),
             "SPARK_HOME": str(SPARK_HOME),
             "SPARK_LOCAL_IP": "127.0.0.1",
             "SPARK_DAEMON_MEMORY": "256m",
@@ -145,7 +145,7 @@ def call(command: list[str]) -> str:
     """What a command prints; it must succeed. Spark finds what a user of it would have set."""
     environment = {
         **os.environ,
-        "JAVA_HOME": str(session.find_java()),
+        "JAVA_HOME": str(java.find_java()),
         "PYSPARK_PYTHON": sys.executable,
         "SPARK_LOCAL_IP": "127.0.0.1",
     }

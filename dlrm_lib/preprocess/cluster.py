@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow
 from py4j.protocol import Py4JError
 from pyspark import SparkContext
 
@@ -124,6 +123,8 @@ def _write_mark(files: list[Path], sources: Sequence[Path], index: int, mark: by
 
 def _versions() -> str:
     """The versions that decide the bytes; Parquet files name pyarrow's."""
+    import pyarrow
+
     return f"dlrm_lib {dlrm_lib.__version__}, numpy {np.__version__}, pyarrow {pyarrow.__version__}"
 
 

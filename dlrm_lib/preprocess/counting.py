@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dlrm_lib.preprocess.ancestor import Known
+from dlrm_lib.preprocess.arrow import numbers, texts
 from dlrm_lib.preprocess.bags import filled
 from dlrm_lib.preprocess.job import Job
 from dlrm_lib.preprocess.oddities import only_whole_numbers, words_for_missing
@@ -267,7 +268,8 @@ def _rank(
     if job.config.separate_missing:
         import pyarrow as pa
 
-        first = pa.table({"value": [""], "count": [missing], "id": [1]}, kept.schema)
+        count, number = numbers(np.array([missing], np.int64)), numbers(np.ones(1, np.int32))
+        first = pa.table([texts([b""]), count, number], schema=kept.schema)
         kept = pa.concat_tables([first, kept]).combine_chunks()
     write_vocabulary(job.folder / "vocabulary" / f"cat_{column}.parquet", kept)
     return id_of, Ranked(column, len(kept) + 1, digest_of(kept), digest_of(kept.slice(0, taken)), *odd)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from dlrm_lib.columns import RawColumns
+from dlrm_lib.preprocess.arrow import texts
 from dlrm_lib.preprocess.formats import MISSING
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from dlrm_lib.preprocess.counting import Ranked
 
 _NAMED = 3  # columns in a remark
@@ -21,12 +21,16 @@ _LOOKED_AT = 1000  # of a column's values, the most frequent first
 
 def words_for_missing(kept: pa.Table) -> tuple[tuple[str, int], ...]:
     """Which of a column's kept values say in words that there is none, such as ``nan``, with their counts."""
-    words = kept.filter(pc.is_in(kept["value"], pa.array([word.decode() for word in MISSING], kept["value"].type)))
+    import pyarrow.compute as pc
+
+    words = kept.filter(pc.is_in(kept["value"], texts(MISSING)))
     return tuple(zip(words["value"].to_pylist(), words["count"].to_pylist(), strict=True))
 
 
 def only_whole_numbers(kept: pa.Table) -> bool:
     """Whether a column's kept values are whole numbers, and enough of them to tell."""
+    import pyarrow.compute as pc
+
     values = kept["value"].slice(0, _LOOKED_AT)
     return len(values) >= _TELLING and pc.all(pc.match_substring_regex(values, "^-?[0-9]+$")).as_py()
 

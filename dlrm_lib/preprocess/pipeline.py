@@ -18,10 +18,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import accumulate, groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pyspark import RDD
 
 from dlrm_lib.columns import CRITEO, RawColumns
 from dlrm_lib.config import PreprocessConfig, as_dict, digest
@@ -30,24 +29,26 @@ from dlrm_lib.features import NUMERIC_RULES, SPLITS, FeatureSpec, split_rows
 from dlrm_lib.files import cannot_be_renamed, contents, put_back, sha256
 from dlrm_lib.manifest import MANIFEST, Manifest
 from dlrm_lib.places import destination, local
-from dlrm_lib.preprocess import oddities, quarantine
+from dlrm_lib.preprocess import oddities, quarantine, start
 from dlrm_lib.preprocess.ancestor import Ancestor, inherited, taken_over
-from dlrm_lib.preprocess.cluster import check_workers
 from dlrm_lib.preprocess.counting import Ranked, Share, bins, count_before, count_part, merge_bin, rank_column
 from dlrm_lib.preprocess.diagnosis import refuse_packed
 from dlrm_lib.preprocess.job import Job
 from dlrm_lib.preprocess.needs import Needs, check_needs, estimate_needs, fitting_tasks
 from dlrm_lib.preprocess.reading import hash_or_read
 from dlrm_lib.preprocess.sampling import count_kept_rows
-from dlrm_lib.preprocess.session import spark_session
 from dlrm_lib.preprocess.shuffle import bucket_bits
 from dlrm_lib.preprocess.source import Range, cut, empty_day, source_files, unread
 from dlrm_lib.preprocess.spill import Part
 from dlrm_lib.preprocess.tally import described
-from dlrm_lib.preprocess.tasks import Tasks
 from dlrm_lib.preprocess.unfinished import Unfinished, boot
 from dlrm_lib.preprocess.writing import DEALT, Layout, encode_part, reserve, sort_bucket
 from dlrm_lib.records import usable_cores
+
+if TYPE_CHECKING:
+    from pyspark import RDD
+
+    from dlrm_lib.preprocess.tasks import Tasks
 
 _LEAST_RANGE, _MOST_RANGE, _RANGES = 4 << 20, 128 << 20, 32  # bytes, bytes, number
 _LEAST_BINS = 8
@@ -139,7 +140,14 @@ def preprocess(
         if not unfinished.whole:
             if cores is None and master is None:
                 cores = fitting_tasks(memory, usable_cores())
-            spark = spark_session(cores, master, rows_in_java=False).sparkContext
+            if master is None:
+                start.begin(rows_in_java=False)
+            # These import pyspark, for which Java need not wait.
+            from dlrm_lib.preprocess.cluster import check_workers
+            from dlrm_lib.preprocess.session import spark_context
+            from dlrm_lib.preprocess.tasks import Tasks
+
+            spark = spark_context(cores, master, rows_in_java=False)
             here = (spark.master or "").startswith("local")
             if not here:
                 sources = [source, *([ancestor.folder] if ancestor else [])]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dlrm_lib.files import new_file
+from dlrm_lib.preprocess.arrow import numbers
 from dlrm_lib.preprocess.tokens import Tokens
 
 _GROUP_ROWS = 1 << 20
@@ -39,7 +40,7 @@ def write_rare(path: Path, shares: Iterable[tuple[Tokens, np.ndarray]]) -> None:
             order = _order(tokens)
             for first in range(0, len(order), _GROUP_ROWS):
                 which = order[first : first + _GROUP_ROWS]
-                more = pa.table([tokens.take(which).strings(), counts[which]], schema=schema)
+                more = pa.table([tokens.take(which).strings(), numbers(counts[which])], schema=schema)
                 waiting = pa.concat_tables([waiting, more])
                 if len(waiting) >= _GROUP_ROWS:
                     writer.write_table(waiting.slice(0, _GROUP_ROWS).combine_chunks())

@@ -177,15 +177,15 @@ def _almost_a_day(path: Path, days: Mapping[int, Path]) -> InputError:
     return InputError(f"{path} would not be read: it is not named like a day.", found=found, remedy=remedy)
 
 
-def cut(files: Sequence[Path], most_bytes: int) -> list[Range]:
-    """Cuts the files into ranges of about equal size, at most ``most_bytes`` each; gzip files stay whole."""
+def cut(files: Sequence[Path], bytes_each: int) -> list[Range]:
+    """Cuts the files into ranges of about equal size, about ``bytes_each``; a gzip file stays whole."""
     ranges: list[Range] = []
     for file, path in enumerate(files):
         if _compressed(path):
             bounds = [0, sys.maxsize]
         else:
             size = path.stat().st_size
-            pieces = max(1, -(-size // most_bytes))
+            pieces = max(1, round(size / bytes_each))
             bounds = [size * piece // pieces for piece in range(pieces + 1)]
         for start, stop in itertools.pairwise(bounds):
             ranges.append(Range(number=len(ranges), file=file, path=path, start=start, stop=stop))

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from dlrm_lib.preprocess.compiled import compiled
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TAG = np.uint64(0xFF << 56)  # the byte 0xFF occurs in no UTF-8 text, so no short token has it
 
@@ -102,6 +104,8 @@ class Tokens(NamedTuple):
 
     def strings(self) -> pa.LargeStringArray:
         """The tokens as text."""
+        import pyarrow as pa
+
         ends = np.zeros(len(self.keys) + 1, np.int64)
         _measure(self.keys, self.texts.length, ends)
         data = np.empty(int(ends[-1]), np.uint8)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from dlrm_lib.files import new_file
+from dlrm_lib.preprocess.arrow import numbers
 from dlrm_lib.preprocess.compiled import compiled
 from dlrm_lib.preprocess.tokens import TAG, LongTokens, Tokens, grown
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: the highest bits of the product choose the slot
 
@@ -91,22 +93,28 @@ def rank(
         int32 [n]: the id of each token.
         The kept values: value (string), count (int64), id (int32), in the order of the ids.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     id_of = np.zeros(len(counts), np.int32) if given is None else given.copy()
     old = np.flatnonzero(id_of)
     new = np.flatnonzero((id_of == 0) & (counts >= limit))
     frequent, often = tokens.take(new), counts[new]
     if len(frequent.texts.start):
-        table = pa.table({"count": often, "value": frequent.strings()})
+        table = pa.table({"count": numbers(often), "value": frequent.strings()})
         order = pc.sort_indices(table, [("count", "descending"), ("value", "ascending")]).to_numpy()
     else:  # without NUL, short tokens compare like big-endian numbers
         order = np.lexsort((frequent.keys.byteswap(), -often))
     id_of[new[order]] = np.arange(taken + 1, taken + len(new) + 1, dtype=np.int32)
     kept = np.concatenate([old[np.argsort(id_of[old])], new[order]])
-    return id_of, pa.table({"value": tokens.take(kept).strings(), "count": counts[kept], "id": id_of[kept]})
+    values = tokens.take(kept).strings()
+    return id_of, pa.table({"value": values, "count": numbers(counts[kept]), "id": numbers(id_of[kept])})
 
 
 def write_vocabulary(path: Path, kept: pa.Table) -> None:
     """Writes a column's kept values as Parquet, in the order of their ids."""
+    import pyarrow.parquet as pq
+
     with new_file(path) as partial:
         # Without the Arrow schema the file holds plain Parquet types, the same for every reader. A dictionary of values
         # that are all different would only make it larger.
