@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from dlrm_lib.columns import RawColumns
+from dlrm_lib.columns import RawColumns, declared
 from dlrm_lib.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -119,7 +119,8 @@ class FeatureSpec:
         """Writes ``feature_spec.yaml``.
 
         ``source_spec`` names train and test only, and there is no part beside NVIDIA's four: its loader refuses both.
-        What a feature has beyond ``dtype`` and ``cardinality`` it ignores: there the numeric rules are.
+        What a feature has beyond ``dtype`` and ``cardinality`` it ignores: there the numeric rules are, and what its
+        raw column declares, so that the file says how such rows are read.
         """
         files = [f"cat_{j}.bin" for j in range(len(self.cardinalities))]
         label, numerical = self.columns.label.name, list(self.columns.numerical_names)
@@ -133,6 +134,9 @@ class FeatureSpec:
             features[name] = {"dtype": "float16", "numeric_rule": asdict(rule)}
         for name, cardinality, dtype in zip(categorical, self.cardinalities, self.category_dtypes, strict=True):
             features[name] = {"cardinality": cardinality, "dtype": dtype}
+        raw = [self.columns.label, *self.columns.numbers, *self.columns.tokens]
+        for feature, column in zip(features.values(), raw, strict=True):
+            feature |= declared(column)
         chunks = [("numerical.bin", numerical), ("label.bin", [label])]
         chunks += [(file, [name]) for name, file in zip(categorical, files, strict=True)]
         sources = {

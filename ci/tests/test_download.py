@@ -31,7 +31,7 @@ import dlrm_lib.download
 from dlrm_lib.__main__ import main
 from dlrm_lib.download import Patience, download, parse_days, sources
 from dlrm_lib.download.archive import ArchiveMember
-from dlrm_lib.download.parquet import COLUMNS, ParquetDay
+from dlrm_lib.download.parquet import ParquetDay
 from dlrm_lib.download.sources import Published, Target
 from dlrm_lib.download.transfer import RemoteFile
 from dlrm_lib.errors import InputError
@@ -413,7 +413,7 @@ def parquet_file(text: bytes) -> bytes:
         for values, kind in zip(zip(*rows, strict=True), types, strict=True)
     ]
     out = io.BytesIO()
-    parquet.write_table(pa.table(columns, names=COLUMNS), out, row_group_size=100)
+    parquet.write_table(pa.table(columns, names=CRITEO_ON_THE_HUB.names), out, row_group_size=100)
     return out.getvalue()
 
 

@@ -26,7 +26,7 @@ _VALUE = re.compile(rb"[0-9a-fA-F]{8}|" + _NUMBER.pattern)  # no name of a colum
 _INTEGER = re.compile(rb"-?\d+")
 _DECIMAL = re.compile(rb"-?\d+(?:\.(\d*))?")
 # Pairs of labels, the one for a click second.
-_LABELS = (
+LABELS = (
     *((b"-1", b"1"), (b"-1", b"+1"), (b"0.0", b"1.0"), (b"-1.0", b"1.0"), (b"False", b"True"), (b"false", b"true")),
     *((b"FALSE", b"TRUE"), (b"f", b"t"), (b"no", b"yes"), (b"n", b"y"), (b"N", b"Y")),
 )
@@ -204,7 +204,7 @@ def _header(seen: Lines) -> Step | None:
     values = [body.column(index) for index in range(len(first)) if first[index]]
     if any(of and sum(bool(_NUMBER.fullmatch(value)) for value in of) >= _MOST * len(of) for of in values):
         return Step("a header line", "tail -n +2")
-    if any(of and set(of) <= set(pair) for of in (body.column(0), body.column(1)) for pair in _LABELS):
+    if any(of and set(of) <= set(pair) for of in (body.column(0), body.column(1)) for pair in LABELS):
         return Step("a header line", "tail -n +2")
     return None
 
@@ -237,7 +237,7 @@ def _label(seen: Lines) -> Step | None:
     labels = set(seen.column(0))
     if not labels or labels <= {b"0", b"1"}:
         return None
-    for no, yes in _LABELS:
+    for no, yes in LABELS:
         if labels <= {no, yes}:
             zero, one = no.decode(), yes.decode()
             numbers = f'if ($1 == "{zero}") $1 = 0; else if ($1 == "{one}") $1 = 1'
@@ -249,7 +249,7 @@ def _label(seen: Lines) -> Step | None:
 
 
 def _is_label(values: Sequence[bytes]) -> bool:
-    return any(set(values) <= set(pair) for pair in ((b"0", b"1"), *_LABELS))
+    return any(set(values) <= set(pair) for pair in ((b"0", b"1"), *LABELS))
 
 
 def _missing_numbers(seen: Lines) -> Step | None:

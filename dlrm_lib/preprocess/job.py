@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dlrm_lib.columns import RawColumns
 from dlrm_lib.config import PreprocessConfig
+from dlrm_lib.preprocess.forms import Form
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,9 @@ class Job:
         columns: The columns of a raw row.
         config: How to encode.
         files: The raw files, in time order.
+        names: What each is called in the manifest and among rejected lines.
+        forms: How each is read.
+        days: The name of each one's day.
         part_rows: A part ends with the chunk that reaches so many rows; this bounds the memory of a task.
         bin_tokens: A counting task merges about so many (part, token) pairs at most, for the same reason.
     """
@@ -28,5 +32,8 @@ class Job:
     columns: RawColumns
     config: PreprocessConfig
     files: tuple[Path, ...] = ()
+    names: tuple[str, ...] = ()
+    forms: tuple[Form, ...] = ()
+    days: tuple[str, ...] = ()
     part_rows: int = 1 << 19
     bin_tokens: int = 1 << 23

@@ -6,18 +6,17 @@ above (with ids of four bytes, which most are not); the time is that of the mach
 
 from __future__ import annotations
 
-import gzip
-import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dlrm_lib.columns import RawColumns
 from dlrm_lib.errors import InputError
 from dlrm_lib.memory import available_memory
+from dlrm_lib.preprocess.forms import Form
 
 _GB = 10**9
-_SAMPLE = 1 << 20  # bytes
 _START_SECONDS = 10
 _ROWS_PER_CORE_SECOND = 350_000  # of Criteo's 40 fields
 _JAVA_BYTES = 700_000_000
@@ -54,16 +53,17 @@ class Needs:
         )
 
 
-def estimate_needs(files: list[Path], columns: RawColumns, cores: int) -> Needs:
+def estimate_needs(files: Sequence[Path], forms: Sequence[Form], columns: RawColumns, cores: int) -> Needs:
     """Estimates what a run needs.
 
     Args:
         files: Raw files in time order.
+        forms: How each is read.
         columns: The columns of a raw row.
         cores: Tasks at a time.
     """
     size = sum(path.stat().st_size for path in files)
-    sampled = [_sample(path) for path in {files[0], files[-1]}]
+    sampled = [forms[at].sample(files[at]) for at in {0, len(files) - 1}]
     read, lines = (sum(column) for column in zip(*sampled, strict=True))
     rows = round(size * lines / read) if read else 0
     output, spill = disk_needs(rows, columns)
@@ -131,17 +131,3 @@ def fitting_tasks(memory: int | None, cores: int) -> int:
     """How many tasks at a time fit into so much memory (by default what is free): from 1 to ``cores``."""
     memory = available_memory() if memory is None else memory
     return cores if memory is None else max(1, min(cores, (memory - _JAVA_BYTES) // _TASK_BYTES))
-
-
-def _sample(path: Path) -> tuple[float, int]:
-    """Some bytes from a file's start, as stored, and how many lines they hold."""
-    if path.suffix != ".gz":
-        with open(path, "rb") as file:
-            text = file.read(_SAMPLE)
-        return len(text), text.count(b"\n") + (not text.endswith(b"\n") and bool(text))
-    with open(path, "rb") as stored, gzip.open(stored, "rb") as file:
-        try:
-            text = file.read(_SAMPLE)
-        except (OSError, EOFError):
-            return os.path.getsize(path), 0  # damaged: the task that reads it says so
-        return min(stored.tell(), os.path.getsize(path)), text.count(b"\n")
