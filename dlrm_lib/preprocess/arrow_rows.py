@@ -68,10 +68,10 @@ def rows_of(table: pa.RecordBatch, columns: RawColumns) -> Rows:
     """The rows of a table that ``check_schema`` let pass."""
     count = table.num_rows
     arrays = [_plain(table.column(table.schema.get_field_index(name))) for name in columns.names]
-    label, fault = _labels(arrays[0], columns.label.values)
+    label, fault = _labels(_decoded(arrays[0]), columns.label.values)
     integer, missing = np.empty((count, columns.numerical), np.int64), np.empty((count, columns.numerical), np.bool_)
     for i, array in enumerate(arrays[1 : 1 + columns.numerical]):
-        integer[:, i], missing[:, i], wrong = _integers(array)
+        integer[:, i], missing[:, i], wrong = _integers(_decoded(array))
         fault = np.where(fault, fault, wrong)
     keys = np.empty((columns.categorical, count), np.uint64)
     texts = []
@@ -80,7 +80,8 @@ def rows_of(table: pa.RecordBatch, columns: RawColumns) -> Rows:
         texts.append(of_column)
         fault = np.where(fault, fault, wrong)
     for array in arrays:
-        _mark_not_utf8(array, fault)
+        if (wrong := _not_utf8(array)) is not None:
+            fault[wrong] = ENCODING  # which counts before any other fault
     bad = np.flatnonzero(fault)
     if len(bad):
         good = np.flatnonzero(fault == 0)
@@ -89,14 +90,18 @@ def rows_of(table: pa.RecordBatch, columns: RawColumns) -> Rows:
 
 
 def _plain(array: pa.Array) -> pa.Array:
-    """The values as large_binary, int64, uint64, double or bool."""
+    """The values as large_binary, int64, uint64, double or bool, or as indices of such values."""
     if types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+        return pa.DictionaryArray.from_arrays(array.indices, _plain(array.dictionary))
     if _is_text(array.type):
         return array if array.type == _TEXT else array.cast(_TEXT)
     if types.is_integer(array.type):
         return array if array.type == pa.uint64() else array.cast(pa.int64())
     return array.cast(pa.float64()) if types.is_floating(array.type) else array
+
+
+def _decoded(array: pa.Array) -> pa.Array:
+    return array.dictionary_decode() if types.is_dictionary(array.type) else array
 
 
 def _labels(array: pa.Array, values: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
@@ -133,14 +138,19 @@ def _integers(array: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _tokens(array: pa.Array, keys: np.ndarray) -> tuple[Texts, np.ndarray]:
     """Writes the tokens' keys; returns the texts of tagged ones, and what is wrong."""
     fault = np.zeros(len(array), np.uint8)
+    if types.is_dictionary(array.type):
+        of_values = np.zeros(len(array.dictionary) + 1, np.uint64)  # the last one is that of null
+        texts, wrong = _tokens(array.dictionary, of_values[:-1])
+        keys[:] = of_values[_indices(array)]
+        return texts, np.append(wrong, np.uint8(0))[_indices(array)] if wrong.any() else fault
     if array.type == pa.float64():
         whole, missing, fault = _integers(array)
         array = pa.array(whole, mask=missing)
     if array.type != _TEXT:
         array = array.cast(pa.string()).cast(_TEXT)
-    offsets, data, valid = _buffers(array)
+    ends, data, valid = _buffers(array)
     long = np.empty((len(array), 2), np.int64)
-    count = _read_tokens(offsets, data, valid, keys, long)
+    count = _read_tokens(ends, data, valid, keys, long)
     return Texts(data, long[:count, 0], long[:count, 1]), fault
 
 
@@ -155,12 +165,24 @@ def _buffers(array: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return ends, text, valid
 
 
-def _mark_not_utf8(array: pa.Array, fault: np.ndarray) -> None:
-    """Notes where a text is not UTF-8, which counts before any other fault."""
-    if array.type == _TEXT:
-        ends, text, valid = _buffers(array)
-        if text[ends[0] : ends[-1]].max(initial=0) >= 128:
-            _find_not_utf8(ends, text, valid, fault)
+def _not_utf8(array: pa.Array) -> np.ndarray | None:
+    """bool: where a text is not UTF-8; None where all are."""
+    if types.is_dictionary(array.type):
+        of_values = _not_utf8(array.dictionary)
+        return None if of_values is None else np.append(of_values, False)[_indices(array)]
+    if array.type != _TEXT:
+        return None
+    ends, text, valid = _buffers(array)
+    if text[ends[0] : ends[-1]].max(initial=0) < 128:
+        return None
+    wrong = np.zeros(len(array), np.bool_)
+    _find_not_utf8(ends, text, valid, wrong)
+    return wrong
+
+
+def _indices(array: pa.DictionaryArray) -> np.ndarray:
+    """Of each value in the dictionary; one beyond it for null."""
+    return array.indices.fill_null(len(array.dictionary)).to_numpy()
 
 
 def _rejected(arrays: list[pa.Array], bad: np.ndarray, fault: np.ndarray) -> list[Rejected]:
@@ -209,7 +231,6 @@ def _read_tokens(ends, data, valid, keys, long):
 
 
 @compiled
-def _find_not_utf8(ends, data, valid, fault):
-    for i in range(fault.size):
-        if not (valid.size and not valid[i]) and not is_utf8(data, ends[i], ends[i + 1]):
-            fault[i] = ENCODING
+def _find_not_utf8(ends, data, valid, wrong):
+    for i in range(wrong.size):
+        wrong[i] = (not valid.size or valid[i]) and not is_utf8(data, ends[i], ends[i + 1])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dlrm_lib.columns import CRITEO, CRITEO_ON_THE_HUB, RawColumns
+from dlrm_lib.errors import InputError
 from dlrm_lib.preprocess.delimited import Delimited
 from dlrm_lib.preprocess.header import header_of, refuse_absent
 from dlrm_lib.preprocess.parquet import Parquet, is_parquet, schema_of
@@ -80,13 +81,22 @@ def forms_of(files: Sequence[Path], columns: RawColumns) -> tuple[RawColumns, tu
 
     Raises:
         InputError: a file names its columns, and lacks one that is declared; or has it twice, or with values of a type
-            that is not read.
+            that is not read; or some files name their columns and others do not.
     """
     on_the_hub = dataclasses.replace(CRITEO_ON_THE_HUB, label=columns.label)
     undeclared = columns == dataclasses.replace(CRITEO, label=columns.label)
     if undeclared and set(on_the_hub.names) <= set(_names_in(files[0], on_the_hub)):
         columns = on_the_hub
-    return columns, tuple(form_of(path, columns) for path in files)
+    forms = tuple(form_of(path, columns) for path in files)
+    for path, form in zip(files, forms, strict=True):
+        if form.named != forms[0].named:
+            named, unnamed = (path, files[0]) if form.named else (files[0], path)
+            raise InputError(
+                f"{unnamed} does not name its columns, and another file does: their order may differ.",
+                found=f"a header in {named}" if named.suffix != ".parquet" else f"a Parquet file, {named}",
+                remedy="Put one kind into the folder.",
+            )
+    return columns, forms
 
 
 def form_of(path: Path, columns: RawColumns) -> Form:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import difflib
 import io
 import re
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from dlrm_lib.columns import RawColumns
 from dlrm_lib.errors import InputError
 from dlrm_lib.preprocess.declaring import flags
+from dlrm_lib.preprocess.formats import LABELS
 from dlrm_lib.preprocess.rows import BOM, parse
 from dlrm_lib.preprocess.text import opened
 
@@ -43,7 +45,14 @@ def header_of(path: Path, columns: RawColumns) -> tuple[str, tuple[str, ...]] | 
     line = text.partition(b"\n")[0].removesuffix(b"\r")
     filled = names[1:] if names[:1] == ("",) else names  # pandas leaves its index without a name
     looks = len(filled) > 1 and all(filled) and not any(map(_VALUE.fullmatch, filled))
-    return (separator, names) if looks and len(set(names)) == len(names) and parse(line, columns).bad else None
+    return (separator, names) if looks and not _is_row(line, columns) else None
+
+
+def _is_row(line: bytes, columns: RawColumns) -> bool:
+    """Whether a line is a row, perhaps with labels of another kind."""
+    pairs = [columns.label.values, *((no.decode(), yes.decode()) for no, yes in LABELS)]
+    labels = (dataclasses.replace(columns.label, values=pair) for pair in pairs)
+    return not all(parse(line, dataclasses.replace(columns, label=label)).bad for label in labels)
 
 
 def _first_record(text: bytes, separator: str) -> tuple[str, ...]:

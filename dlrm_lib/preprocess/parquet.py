@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +15,8 @@ from dlrm_lib.errors import InputError
 from dlrm_lib.preprocess.rows import Rows
 
 _MAGIC = b"PAR1"
-_ROWS = 1 << 14  # read at a time: few enough for them and what is made of them to stay in the processor's caches
+_SMALL_DICTIONARY = 1 << 17  # bytes
+_ROWS = 1 << 16  # read at a time: with fewer, the dictionaries that come with each batch take more time than the rows
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,30 @@ def schema_of(path: Path) -> pa.Schema:
 
 def _batches(path: Path, groups: list[int], names: list[str]) -> Iterator[pa.RecordBatch]:
     with opened(path) as file:
+        small = [name for name in names if _has_small_dictionaries(file, groups, name)]
+    with opened(path, small) as file:
         yield from file.iter_batches(_ROWS, groups, names, use_threads=False)
 
 
+def _has_small_dictionaries(file: pa.parquet.ParquetFile, groups: list[int], name: str) -> bool:
+    """Whether a column of text is better read as indices: its dictionaries come anew with each batch."""
+    place = next(at for at in range(len(file.schema)) if file.schema.column(at).path == name)
+    if file.schema.column(place).physical_type != "BYTE_ARRAY":
+        return False
+    chunks = [file.metadata.row_group(group).column(place) for group in groups]
+    return all(
+        chunk.has_dictionary_page and chunk.data_page_offset - chunk.dictionary_page_offset <= _SMALL_DICTIONARY
+        for chunk in chunks
+    )
+
+
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[pa.parquet.ParquetFile]:
+def opened(path: Path, dictionaries: Sequence[str] = ()) -> Iterator[pa.parquet.ParquetFile]:
     """Opens a Parquet file.
+
+    Args:
+        path: The file.
+        dictionaries: Columns that are read as indices of their values.
 
     Raises:
         InputError: now or within the block, it turns out to be damaged, or encrypted.
@@ -82,7 +101,7 @@ def opened(path: Path) -> Iterator[pa.parquet.ParquetFile]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, read_dictionary=list(dictionaries)) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
         if getattr(error, "errno", None):  # that is the disk's
