@@ -29,6 +29,7 @@ from pyarrow import parquet
 
 import dlrm_lib.download
 from dlrm_lib.__main__ import main
+from dlrm_lib.columns import CRITEO_ON_THE_HUB
 from dlrm_lib.download import Patience, download, parse_days, sources
 from dlrm_lib.download.archive import ArchiveMember
 from dlrm_lib.download.parquet import ParquetDay
@@ -533,6 +534,7 @@ def test_parquet_files_with_other_columns_are_refused(site, tmp_path):
 RUN = """
 import sys, dlrm_lib.download as module
 from dlrm_lib.__main__ import main
+from dlrm_lib.columns import CRITEO_ON_THE_HUB
 sys.path.insert(0, sys.argv[1])
 import test_download as t
 if sys.argv[4] == "full":

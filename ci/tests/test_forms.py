@@ -16,14 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dlrm_lib.columns import CRITEO, CRITEO_ON_THE_HUB, CategoricalColumn, LabelColumn, NumericalColumn, RawColumns
+from dlrm_lib.columns import CategoricalColumn, LabelColumn, NumericalColumn, RawColumns
 from dlrm_lib.errors import InputError
-from dlrm_lib.preprocess import delimited, parquet, text
+from dlrm_lib.preprocess import delimited
 from dlrm_lib.preprocess.delimited import Delimited
-from dlrm_lib.preprocess.forms import Form, cut, form_of, forms_of
+from dlrm_lib.preprocess.forms import Form, cut, form_of
 from dlrm_lib.preprocess.parquet import Parquet
 from dlrm_lib.preprocess.rows import reasons
-from dlrm_lib.preprocess.text import PlainLines
 
 COLUMNS = RawColumns(
     label=LabelColumn(name="clicked"),

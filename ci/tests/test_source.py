@@ -24,7 +24,7 @@ def two_days(folder: Path) -> Path:
 @pytest.mark.parametrize(
     "name",
     [
-        *("day_02", "day_2.txt", "Day_2", "DAY_2.gz", "day-2", "day2", "day_2.bak", "day_2.csv"),
+        *("day_02", "day_2.txt", "Day_2", "DAY_2.gz", "day-2", "day2", "day_2.bak", "day_2.csv.bz2"),
         *("day_2~", "day_2.json", "day_", "my_day_2.txt", "day 2", "day_002.gz"),
     ],
 )

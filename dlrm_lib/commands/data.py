@@ -85,7 +85,7 @@ def preprocess(arguments: argparse.Namespace) -> None:
             arguments.input,
             arguments.output,
             config.preprocess,
-            columns=_columns(arguments),
+            columns=columns_of(arguments),
             master=arguments.master,
             cores=arguments.cores,
             memory=arguments.memory,
@@ -116,7 +116,7 @@ def preprocess(arguments: argparse.Namespace) -> None:
         print(f"{'remark':>10}: {remark}")
 
 
-def _columns(arguments: argparse.Namespace) -> RawColumns:
+def columns_of(arguments: argparse.Namespace) -> RawColumns:
     """The columns as flags or a feature spec declare them; Criteo's where nothing does."""
     flags = {name: getattr(arguments, name) for name in ("label", "numerical", "categorical", "label_values")}
     given = {f"--{name}": value for name, value in flags.items() if value is not None}

@@ -87,6 +87,8 @@ class Delimited(PlainLines):
                     buffer[:count] = buffer[len(BOM) : count] + bytes(len(BOM))
                     held -= len(BOM)
                 held, left = held + count, left - count
+                if not held:
+                    return
                 if not count and held and buffer[held - 1] != _NEWLINE:
                     buffer[held] = _NEWLINE
                     held += 1

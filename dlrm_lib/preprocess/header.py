@@ -44,8 +44,12 @@ def header_of(path: Path, columns: RawColumns) -> tuple[str, tuple[str, ...]] | 
         return separator, names
     line = text.partition(b"\n")[0].removesuffix(b"\r")
     filled = names[1:] if names[:1] == ("",) else names  # pandas leaves its index without a name
-    looks = len(filled) > 1 and all(filled) and not any(map(_VALUE.fullmatch, filled))
+    looks = len(filled) > 1 and all(map(_is_name, filled))
     return (separator, names) if looks and not _is_row(line, columns) else None
+
+
+def _is_name(text: str) -> bool:
+    return bool(text) and text.isprintable() and "\ufffd" not in text and not _VALUE.fullmatch(text)
 
 
 def _is_row(line: bytes, columns: RawColumns) -> bool:
