@@ -13,6 +13,8 @@ import yaml
 
 from dlrm_lib.errors import InputError
 
+NO_AND_YES = ("0", "1")  # labels, unless a column declares others
+
 _CHANNELS = ("label", "numerical", "categorical")
 _FILE = re.compile(r"cat_[0-9]+\.bin")
 
@@ -25,9 +27,25 @@ class LabelColumn:
 
     Attributes:
         name: What it is called.
+        values: The texts that stand for no click and for a click.
+
+    Raises:
+        InputError: the values are not two different texts.
     """
 
     name: str = "label"
+    values: tuple[str, str] = NO_AND_YES
+
+    def __post_init__(self) -> None:
+        values = self.values if isinstance(self.values, (list, tuple)) else (self.values,)
+        texts = [value for value in values if isinstance(value, str) and value and value.isprintable()]
+        if len(set(texts)) != 2 or len(values) != 2:
+            raise InputError(
+                f"The label {self.name!r} takes two values: the one for no click, then the one for a click.",
+                found=", ".join(map(repr, values)),
+                remedy="For example values: [no, yes] in a feature spec, or --label_values no,yes.",
+            )
+        object.__setattr__(self, "values", tuple(values))  # YAML has lists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,15 +192,18 @@ class RawColumns:
             InputError: the file is absent or is not such a specification.
         """
         try:
-            document = yaml.safe_load(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            document = yaml.safe_load(text)
             channels, features = document["channel_spec"], document.get("feature_spec") or {}
             label, *channels = ([] if channels.get(kind) is None else channels[kind] for kind in _CHANNELS)
+            # Labels are texts as they are written: to YAML, no and yes are truth values, and -1 and 1 are numbers.
+            written = (yaml.load(text, Loader=yaml.BaseLoader).get("feature_spec") or {}) if label else {}
             if not all(isinstance(of, list) for of in (label, *channels)) or not any(channels):
                 raise ValueError("no list of numerical or categorical columns")
             if len(label) > 1:
                 raise ValueError(f"{len(label)} columns of labels")
             return cls(
-                label=next(iter(_columns(LabelColumn, label, features)), LabelColumn()),
+                label=next(iter(_columns(LabelColumn, label, written)), LabelColumn()),
                 numbers=tuple(_columns(NumericalColumn, channels[0], features)),
                 tokens=tuple(_columns(CategoricalColumn, channels[1], features)),
             )
@@ -209,4 +230,20 @@ def _columns(kind: type[Column], names: Iterable[Any], features: Mapping[str, An
         yield kind(name=name.removesuffix(".bin") if _FILE.fullmatch(str(name)) else name, **said)
 
 
+def declared(column: Any) -> dict[str, Any]:
+    """What a column says of itself beside its name, as a feature specification holds it."""
+    said = ((field, getattr(column, field.name)) for field in fields(column) if field.name != "name")
+    return {
+        field.name: list(value) if isinstance(value, tuple) else value
+        for field, value in said
+        if value != field.default
+    }
+
+
 CRITEO = RawColumns.unnamed()
+
+# As Criteo's 1TB logs are published on the Hugging Face hub.
+CRITEO_ON_THE_HUB = RawColumns(
+    numbers=tuple(NumericalColumn(name=f"integer_feature_{i}") for i in range(1, 14)),
+    tokens=tuple(CategoricalColumn(name=f"categorical_feature_{i}") for i in range(1, 27)),
+)

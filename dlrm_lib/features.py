@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from dlrm_lib.columns import RawColumns
+from dlrm_lib.columns import RawColumns, declared
 from dlrm_lib.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -121,8 +121,9 @@ class FeatureSpec:
         """Writes ``feature_spec.yaml``.
 
         ``source_spec`` names train and test only, and there is no part beside NVIDIA's four: its loader refuses both.
-        What a feature has beyond ``dtype`` and ``cardinality`` it ignores: there the numeric rules are, and the id of
-        missing tokens, if they have one for themselves.
+        What a feature has beyond ``dtype`` and ``cardinality`` it ignores: there the numeric rules are, the id of
+        missing tokens, if they have one for themselves, and what its raw column declares, so that the file says how
+        such rows are read.
         """
         files = [f"cat_{j}.bin" for j in range(len(self.cardinalities))]
         label, numerical = self.columns.label.name, list(self.columns.numerical_names)
@@ -138,9 +139,9 @@ class FeatureSpec:
             features[name] = {"cardinality": cardinality, "dtype": dtype}
             if self.missing_id:
                 features[name]["missing_id"] = self.missing_id
-        for name, column in zip(categorical, self.columns.tokens, strict=True):
-            if column.most > 1:  # its file is [rows, most], which NVIDIA's loader cannot read
-                features[name] |= {"most": column.most, "separator": column.separator}
+        raw = [self.columns.label, *self.columns.numbers, *self.columns.tokens]
+        for feature, column in zip(features.values(), raw, strict=True):
+            feature |= declared(column)
         chunks = [("numerical.bin", numerical), ("label.bin", [label])]
         chunks += [(file, [name]) for name, file in zip(categorical, files, strict=True)]
         sources = {

@@ -5,7 +5,9 @@ What a row is, ``preprocess.rows`` alone decides: the lines that preprocessing r
 
 from __future__ import annotations
 
+import itertools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +17,9 @@ from dlrm_lib.columns import CRITEO, RawColumns
 from dlrm_lib.errors import InputError
 from dlrm_lib.preprocess.diagnosis import explain, refuse_packed
 from dlrm_lib.preprocess.formats import layout
-from dlrm_lib.preprocess.rows import Parser, Rows, parse
-from dlrm_lib.preprocess.source import Range, chunks, cut, source_files
+from dlrm_lib.preprocess.forms import Form, Range, cut, forms_of
+from dlrm_lib.preprocess.rows import Rows, parse
+from dlrm_lib.preprocess.source import source_days
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,21 +45,28 @@ def read_raw(source: Path, rows: int = 20_000, *, columns: RawColumns = CRITEO) 
     """
     import pandas as pd
 
-    files = source_files(source)
+    days = list(source_days(source).values())
+    files = [path for paths in days for path in paths]
     refuse_packed(files, columns)
+    columns, forms = forms_of(files, columns)
     one = len(files) == 1
-    pieces = cut(files, max(1, -(-files[0].stat().st_size // STRETCHES)) if one else sys.maxsize)
-    table = pd.concat([_first(piece, rows, columns) for piece in pieces], ignore_index=True)
+    pieces = cut(files, forms, max(1, -(-files[0].stat().st_size // STRETCHES)) if one else sys.maxsize)
+    if one:
+        parts = [[piece] for piece in pieces]
+    else:
+        of_file = iter(pieces)
+        parts = [[next(of_file) for _ in paths] for paths in days]
+    table = pd.concat([_first(part, rows, columns).assign(part=n) for n, part in enumerate(parts)], ignore_index=True)
     if table.empty:
-        raise _no_row(source, files, columns)
-    if one:  # A compressed file is one piece: its tenths are counted in rows.
+        raise _no_row(source, files, forms, columns)
+    if len(days) == 1:  # Not every file has tenths to cut: they are counted in rows.
         table["part"] = np.arange(len(table)) * STRETCHES // len(table)
     return table
 
 
-def _no_row(source: Path, files: list[Path], columns: RawColumns) -> InputError:
+def _no_row(source: Path, files: list[Path], forms: Sequence[Form], columns: RawColumns) -> InputError:
     """What was looked at, and what it is instead of rows where that is known."""
-    finding = explain(files[0], columns, files)
+    finding = explain(files[0], forms[0], columns, files)
     size = sum(path.stat().st_size for path in files)
     looked = "no bytes" if not size else f"{size:,} bytes in {files[0].name}" + (", …" if len(files) > 1 else "")
     return InputError(
@@ -66,12 +76,13 @@ def _no_row(source: Path, files: list[Path], columns: RawColumns) -> InputError:
     )
 
 
-def _first(piece: Range, rows: int, columns: RawColumns) -> pd.DataFrame:
+def _first(pieces: Sequence[Range], rows: int, columns: RawColumns) -> pd.DataFrame:
+    """The first rows of some consecutive pieces."""
     import pandas as pd
 
-    read, tables, parser = 0, [], Parser(columns)
-    for data, size in chunks(piece):
-        tables.append(_table(parser.parse(data, size), columns).assign(part=piece.number))
+    read, tables = 0, []
+    for chunk in itertools.chain.from_iterable(piece.read(columns) for piece in pieces):
+        tables.append(_table(chunk, columns))
         read += len(tables[-1])
         if read >= rows:
             break

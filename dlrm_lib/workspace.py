@@ -5,13 +5,14 @@ Every notebook asks a workspace for what it needs, so that each runs alone as we
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dlrm_lib.columns import CRITEO, RawColumns
+from dlrm_lib.columns import CRITEO, CRITEO_ON_THE_HUB, RawColumns
 from dlrm_lib.config import Config, PreprocessConfig, as_dict
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
@@ -137,7 +138,7 @@ class Workspace:
 
     def encoded(self) -> EncodedDataset:
         """The encoded rows; they are made if they are missing or were made from other rows or settings."""
-        from dlrm_lib.preprocess import source_files
+        from dlrm_lib.preprocess.source import file_names, source_days
 
         folder, raw = self.folder / "encoded", self.raw()
         put_back(folder)
@@ -147,9 +148,12 @@ class Workspace:
             counted = rows["train"] if self.config.preprocess.vocabulary_days == "training" else sum(rows.values())
             config = as_dict(self.config.preprocess.for_rows(counted))
             made_with = as_dict(PreprocessConfig()) | manifest.config  # an earlier version had fewer settings
-            if made_with == config and manifest.source == self._contents(source_files(raw)):
+            days = source_days(raw)
+            files = dict(zip(file_names(days), itertools.chain(*days.values()), strict=True))
+            if made_with == config and manifest.source == self._contents(files):
                 found = EncodedDataset(folder)
-                if found.spec.columns == self.columns:
+                # Where none are declared, the file may have named them.
+                if found.spec.columns in (self.columns, CRITEO_ON_THE_HUB if self.columns == CRITEO else None):
                     return found
         print(f"encoding {raw} into {folder}")
         self.encode(folder)
@@ -186,28 +190,28 @@ class Workspace:
             made = json.loads((self._raw / "ceiling.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return False
-        files = [self._raw / f"day_{day}" for day in range(self.config.synthetic.days)]
+        files = {name: self._raw / name for name in (f"day_{day}" for day in range(self.config.synthetic.days))}
         return (
             {name: made.get(name) for name in wanted} == wanted
-            and set(files) == set(self._raw.glob("day_*"))
+            and set(files.values()) == set(self._raw.glob("day_*"))
             and made.get("files") == self._contents(files)
         )
 
-    def _contents(self, files: Iterable[Path]) -> list[dict[str, Any]]:
-        """``{"name", "bytes", "sha256"}`` of each file, as in a manifest."""
+    def _contents(self, files: Mapping[str, Path]) -> list[dict[str, Any]]:
+        """``{"name", "bytes", "sha256"}`` of each file by name, as in a manifest."""
         path = self.folder / "raw.json"
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             known = {}
         contents, kept = [], {}
-        for file in files:
+        for called, file in files.items():
             name, now, stat = str(file.absolute()), time.time_ns(), file.stat()
             # A program can set back the time of the last change, but not that of the last change of the entry.
             stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
             *before, digest = known.get(name, [None])
             digest = digest if before == stamp else sha256(file)
-            contents.append({"name": file.name, "bytes": stat.st_size, "sha256": digest})
+            contents.append({"name": called, "bytes": stat.st_size, "sha256": digest})
             if max(stamp[1:]) + _SETTLED < now:  # else it could change once more within the same tick of the clock
                 kept[name] = [*stamp, digest]
         if kept != known:

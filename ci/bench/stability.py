@@ -57,6 +57,11 @@ def configurations(config: Config, seeds: Sequence[int], precisions: Sequence[st
     ]
 
 
+def settled(config: Config, rows: int) -> Config:
+    """What the settings come to on so many training rows."""
+    return dataclasses.replace(config.for_rows(rows), preprocess=config.preprocess.for_rows(rows))
+
+
 def one_run(config: Config, folder: Path) -> dict[str, Any]:
     """Trains one model in one thread and judges it in fp32: an entry of the record's ``runs``."""
     config = config.override(device="cpu")
@@ -236,7 +241,7 @@ def main(flags: Sequence[str] | None = None) -> None:
         "seed_decides": "initial weights and order of the batches; the same in each precision",
         "judged_in": "fp32",
         "threads_per_run": 1,
-        **as_dict(config),
+        **as_dict(settled(config, len(dataset.train))),
     }
     keep(arguments, what="AUC over seeds and precisions", config=settings, metrics=metrics)
     kept.unlink(missing_ok=True)

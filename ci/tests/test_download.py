@@ -29,9 +29,10 @@ from pyarrow import parquet
 
 import dlrm_lib.download
 from dlrm_lib.__main__ import main
+from dlrm_lib.columns import CRITEO_ON_THE_HUB
 from dlrm_lib.download import Patience, download, parse_days, sources
 from dlrm_lib.download.archive import ArchiveMember
-from dlrm_lib.download.parquet import COLUMNS, ParquetDay
+from dlrm_lib.download.parquet import ParquetDay
 from dlrm_lib.download.sources import Published, Target
 from dlrm_lib.download.transfer import RemoteFile
 from dlrm_lib.errors import InputError
@@ -413,7 +414,7 @@ def parquet_file(text: bytes) -> bytes:
         for values, kind in zip(zip(*rows, strict=True), types, strict=True)
     ]
     out = io.BytesIO()
-    parquet.write_table(pa.table(columns, names=COLUMNS), out, row_group_size=100)
+    parquet.write_table(pa.table(columns, names=CRITEO_ON_THE_HUB.names), out, row_group_size=100)
     return out.getvalue()
 
 
@@ -533,6 +534,7 @@ def test_parquet_files_with_other_columns_are_refused(site, tmp_path):
 RUN = """
 import sys, dlrm_lib.download as module
 from dlrm_lib.__main__ import main
+from dlrm_lib.columns import CRITEO_ON_THE_HUB
 sys.path.insert(0, sys.argv[1])
 import test_download as t
 if sys.argv[4] == "full":

@@ -6,27 +6,34 @@ Every command is run as it is printed. What it leaves is compared with the rows 
 from __future__ import annotations
 
 import bz2
+import dataclasses
 import gzip
 import io
+import itertools
 import lzma
 import random
 import re
 import subprocess
+import sys
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import oracle_preprocess as oracle
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from dlrm_lib.columns import CRITEO, RawColumns
+from dlrm_lib.commands.data import columns_of
+from dlrm_lib.commands.parser import parse_arguments
 from dlrm_lib.errors import InputError
-from dlrm_lib.preprocess.diagnosis import explain, fault, refuse_packed
+from dlrm_lib.preprocess.diagnosis import Finding, explain, fault, refuse_packed
+from dlrm_lib.preprocess.forms import form_of
 from dlrm_lib.preprocess.rows import REASONS, parse
-from dlrm_lib.preprocess.source import chunks, cut, source_files
+from dlrm_lib.preprocess.source import source_files
+from dlrm_lib.preprocess.text import PlainLines, chunks
 
 COLUMNS = RawColumns.unnamed(3, 4)
 Fields = list[list[str]]
@@ -75,12 +82,8 @@ def tarred(of: Fields, mode: str, *names: str) -> bytes:
     return out.getvalue()
 
 
-def parquet(of: Fields) -> bytes:
-    out = pa.BufferOutputStream()
-    columns = list(zip(*of, strict=True))
-    numbers = [pa.array([int(x) if x else None for x in column], pa.int64()) for column in columns[:4]]
-    pq.write_table(pa.table([*numbers, *([x or None for x in c] for c in columns[4:])], names=HEADER), out)
-    return out.getvalue().to_pybytes()
+def found_in(path: Path, files: Sequence[Path] = ()) -> Finding | None:
+    return explain(path, form_of(path, COLUMNS), COLUMNS, files)
 
 
 # What a file is made of: its name, its bytes, and a word of what is said of it.
@@ -92,31 +95,13 @@ FORMATS: dict[str, tuple[str, Callable[[Fields], bytes], str]] = {
     "colons": ("rows.txt", lambda of: text(of, ":"), "colons"),
     "as Hive writes it": ("000000_0", lambda of: text(of, "\x01"), "the byte 01, as of Hive, instead of tabs"),
     "spaces": ("rows.txt", lambda of: text(of, " "), "spaces"),
-    "commas, header": ("rows.csv", lambda of: text([HEADER, *of], ","), "a header line"),
-    "as pandas writes it": (
-        "rows.csv",
-        lambda of: text([["", *HEADER], *([str(i), *row] for i, row in enumerate(of))], ","),
-        "one column too many in front",
-    ),
     "quotes": ("rows.csv", lambda of: text([[f'"{x}"' for x in row] for row in of], ","), "in quotes"),
     "quotes and tabs": ("rows.tsv", lambda of: text([[f'"{x}"' for x in row] for row in of]), "quotes"),
-    "header": ("rows.tsv", lambda of: text([HEADER, *of]), "a header line"),
     "BOM and commas": ("rows.csv", lambda of: "\ufeff".encode() + text(of, ","), "commas"),
     "an Id": ("rows.tsv", lambda of: text([[str(10 + i), *row] for i, row in enumerate(of)]), "like an Id"),
     "two Ids": ("rows.tsv", lambda of: text([["a1", str(9 + i), *row] for i, row in enumerate(of)]), "2 columns"),
     "a tab at the end": ("rows.tsv", lambda of: text([[*row, ""] for row in of]), "the last empty"),
     "label last": ("rows.tsv", lambda of: text([[*row[1:], row[0]] for row in of], "\t", "\r\n"), "last column"),
-    "labels -1 and 1": (
-        "rows.tsv",
-        lambda of: text([["1" if row[0] == "1" else "-1", *row[1:]] for row in of]),
-        "labels -1 and 1",
-    ),
-    "labels of Python": (
-        "rows.tsv",
-        lambda of: text([["True" if row[0] == "1" else "False", *row[1:]] for row in of]),
-        "labels False and True",
-    ),
-    "labels as decimals": ("rows.tsv", lambda of: text([[row[0] + ".0", *row[1:]] for row in of]), "labels 0.0"),
     "whole decimals": ("rows.tsv", with_numbers(lambda x: x and x + ".0"), "decimals such as"),
     "NULL": ("rows.tsv", with_numbers(lambda x: x or "NULL"), "NULL for a missing integer"),
     "\\N and nan": ("rows.tsv", with_numbers(lambda x: x or random.choice(["\\N", "nan"])), "\\N, nan for a missing"),
@@ -128,13 +113,12 @@ FORMATS: dict[str, tuple[str, Callable[[Fields], bytes], str]] = {
     "zip with more": ("rows.zip", lambda of: zipped(of, "read me.txt", "the rows.tsv"), "of 2 files: read me.txt, the"),
     "bz2": ("rows.bz2", lambda of: bz2.compress(text(of)), "a bzip2 file"),
     "xz": ("rows.xz", lambda of: lzma.compress(text(of)), "an xz file"),
-    "gzip without .gz": ("rows.tsv", lambda of: gzip.compress(text(of)), "without the ending .gz"),
     "gzip twice": ("rows.gz", lambda of: gzip.compress(gzip.compress(text(of))), "gzip file within gzip"),
     "not gzip": ("rows.gz", text, "not gzip, in spite of its name"),
     "tar": ("rows.tar", lambda of: tarred(of, "w", "rows.tsv"), "a tar archive"),
     "tar.gz": ("rows.tar.gz", lambda of: tarred(of, "w:gz", "rows.tsv"), "a compressed tar archive"),
     "tar.xz with more": ("rows.txz", lambda of: tarred(of, "w:xz", "readme", "rows.tsv"), "of 2 files: readme, rows"),
-    "Parquet": ("rows.parquet", parquet, "a Parquet file"),
+    "a CSV in gzip without .gz": ("it", lambda of: gzip.compress(text(of, ",")), "without the ending .gz; fields sep"),
     "a CSV in bz2": ("it.csv.bz2", lambda of: bz2.compress(text([HEADER, *of], ";")), "semicolons instead of tabs; a"),
     "a CSV in gzip": ("it.csv.gz", lambda of: gzip.compress(text(of, ",")), "commas"),
     "a CSV in UTF-16": ("it.csv", lambda of: text(of, ";", "\r\n").decode().encode("utf-16"), "UTF-16; fields sep"),
@@ -159,7 +143,7 @@ def test_the_command_that_is_advised_makes_the_rows(kind: str, tmp_path: Path) -
     of = rows()
     (folder / name).write_bytes(make(of))
     before = (folder / name).read_bytes()
-    finding = explain(folder / name, COLUMNS)
+    finding = found_in(folder / name)
     assert finding
     assert word in finding.facts
     assert finding.remedy
@@ -167,11 +151,72 @@ def test_the_command_that_is_advised_makes_the_rows(kind: str, tmp_path: Path) -
     assert (folder / name).read_bytes() == before
 
 
+def labelled(of: Fields, no: str, yes: str) -> Fields:
+    return [[yes if row[0] == "1" else no, *row[1:]] for row in of]
+
+
+# What is read once it is declared: its name, its bytes, and what is advised.
+DECLARED: dict[str, tuple[str, Callable[[Fields], bytes], str]] = {
+    "commas, header": ("rows.csv", lambda of: text([HEADER, *of], ","), "--label label --numerical I1,I2,I3 --cat"),
+    "header": ("rows.tsv", lambda of: text([HEADER, *of]), "--categorical C1,C2,C3,C4, or"),
+    "as pandas writes it": (
+        "rows.csv",
+        lambda of: text([["", *HEADER], *([str(i), *row] for i, row in enumerate(of))], ","),
+        "--label label --numerical I1,I2,I3",
+    ),
+    "header and labels": (
+        "rows.csv.gz",
+        lambda of: gzip.compress(text([HEADER, *labelled(of, "f", "t")], ";")),
+        "--categorical C1,C2,C3,C4 --label_values=f,t",
+    ),
+    "labels -1 and 1": ("rows.tsv", lambda of: text(labelled(of, "-1", "1")), "--label_values=-1,1"),
+    "labels of Python": ("rows", lambda of: text(labelled(of, "False", "True")), "--label_values=False,True"),
+    "labels as decimals": ("rows", lambda of: text(labelled(of, "0.0", "1.0")), "--label_values=0.0,1.0"),
+    "Zstandard": ("rows.zst", lambda of: pa.compress(text(labelled(of, "no", "yes")), "zstd", asbytes=True), "=no,yes"),
+}
+
+
+@pytest.mark.parametrize("kind", DECLARED)
+def test_the_flags_that_are_advised_read_the_rows(kind: str, tmp_path: Path) -> None:
+    name, make, word = DECLARED[kind]
+    of, path = rows(), tmp_path / name
+    path.write_bytes(make(of))
+    columns = RawColumns.unnamed(3, 4)
+    try:
+        finding = found_in(path)
+        remedy = (finding and finding.remedy) or ""
+    except InputError as error:
+        remedy = str(error)
+    assert word in remedy
+    flags = re.findall(r"--(?:label|numerical|categorical|label_values)[ =][^ ]*[^ ,:]", remedy)
+    arguments = parse_arguments(["preprocess", *itertools.chain.from_iterable(flag.split(" ") for flag in flags)])
+    declared = columns_of(arguments)
+    if declared.numbers == CRITEO.numbers:
+        declared = dataclasses.replace(columns, label=declared.label)
+    (found,) = form_of(path, declared).read(path, 0, sys.maxsize, declared)
+    assert (found.bad, found.label.tolist()) == ([], [row[0] == "1" for row in of])
+    assert found.tokens(3).strings().to_pylist() == [row[7] for row in of]
+    assert np.where(found.missing, 0, found.integer).tolist() == [[int(x or 0) for x in row[1:4]] for row in of]
+
+
+def test_compressed_text_without_its_ending_is_given_one(tmp_path: Path) -> None:
+    for name, ending, content in (
+        ("gz", ".gz", gzip.compress(text(rows()))),
+        ("zst", ".zst", pa.compress(text(rows()), "zstd", asbytes=True)),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=rf"without the ending {ending}\n  remedy: Add the ending {ending} to its"):
+            refuse_packed([tmp_path / name], COLUMNS)
+        (tmp_path / name).rename(tmp_path / f"{name}{ending}")
+        refuse_packed([tmp_path / f"{name}{ending}"], COLUMNS)
+        assert found_in(tmp_path / f"{name}{ending}") is None
+
+
 def test_decimals_that_are_no_whole_numbers_are_scaled(tmp_path: Path) -> None:
     path = tmp_path / "prices.tsv"
     prices = ["0.33", "", "12", "7.5", "-1.25"]
     path.write_bytes(b"".join(b"1\t%s\t4\t5.0\ta\tb\tc\td\n" % price.encode() for price in prices))
-    finding = explain(path, COLUMNS)
+    finding = found_in(path)
     assert finding
     assert "decimals such as 0.33 in 2 of the integer columns, the first in field 2" in finding.facts
     made = run(finding.remedy or "", tmp_path).read_text().splitlines()
@@ -206,7 +251,7 @@ NO_REMEDY: dict[str, tuple[bytes, str]] = {
 def test_where_no_command_makes_rows_none_is_given(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "it"
     path.write_bytes(NO_REMEDY[kind][0])
-    finding = explain(path, COLUMNS)
+    finding = found_in(path)
     if NO_REMEDY[kind][1]:
         assert finding
         assert NO_REMEDY[kind][1] in finding.facts
@@ -221,9 +266,9 @@ def test_lines_that_only_look_like_a_format_are_left_alone(tmp_path: Path) -> No
     stray = [[*good[0][:2], "0.5", *good[0][3:]], *good[1:]]  # and one decimal does not make a column of prices
     for lines in (good, broken, tokens, odd, stray):
         (tmp_path / "rows").write_bytes(text(lines))
-        assert explain(tmp_path / "rows", COLUMNS) is None
+        assert found_in(tmp_path / "rows") is None
     (tmp_path / "rows").write_bytes(text([[f"{i:08x}", *row[1:]] for i, row in enumerate(good)]))
-    finding = explain(tmp_path / "rows", COLUMNS)
+    finding = found_in(tmp_path / "rows")
     assert not finding or "header" not in finding.facts
 
 
@@ -231,7 +276,7 @@ def test_a_cut_takes_no_label_for_an_id(tmp_path: Path) -> None:
     """With a column too many at the end, the first one is the label, and what comes second may look like one too."""
     of = [[row[0], "1", *row[2:], "more"] for row in rows()]
     (tmp_path / "rows").write_bytes(text(of))
-    finding = explain(tmp_path / "rows", COLUMNS)
+    finding = found_in(tmp_path / "rows")
     assert finding
     assert "9 fields in a line instead of 8" in finding.facts
     assert "`" not in (finding.remedy or "")
@@ -243,10 +288,10 @@ def test_days_of_one_format_are_mended_by_one_command(tmp_path: Path, packed: bo
     folder.mkdir()
     days = [rows(60, seed) for seed in range(3)]
     for day, of in enumerate(days):
-        content = text(of) if day == 1 else text([HEADER, *of], ",")
+        content = text(of) if day == 1 else text(of, ",")
         (folder / f"day_{day}{'.gz' * packed}").write_bytes(gzip.compress(content) if packed else content)
     files = source_files(folder)
-    finding = explain(files[0], COLUMNS, files)
+    finding = found_in(files[0], files)
     assert finding
     assert "copy the other days there, then give that folder" in (finding.remedy or "")
     (command,) = re.findall(r"`(.*)`", finding.remedy or "")
@@ -254,13 +299,13 @@ def test_days_of_one_format_are_mended_by_one_command(tmp_path: Path, packed: bo
     (made,) = (path for path in tmp_path.iterdir() if path != folder)
     assert {path.name: path.read_bytes() for path in made.iterdir()} == {f"day_{d}": text(days[d]) for d in (0, 2)}
     assert source_files(folder) == files
-    again = explain(files[0], COLUMNS, files)
+    again = found_in(files[0], files)
     assert again
     assert f"{made}.2" in (again.remedy or "")  # what is there is not written over
 
 
 def test_packed_files_are_refused_before_any_work(tmp_path: Path) -> None:
-    for kind in ("zip", "Parquet", "not gzip", "gzip twice"):
+    for kind in ("zip", "not gzip", "gzip twice"):
         name, make, _ = FORMATS[kind]
         (tmp_path / name).write_bytes(make(rows()))
         with pytest.raises(InputError, match=f"{name} does not hold raw rows"):
@@ -280,10 +325,10 @@ def test_packed_files_are_refused_before_any_work(tmp_path: Path) -> None:
 
 def test_a_remedy_whose_tool_is_not_there_is_not_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "rows").write_bytes(bz2.compress(text(rows())))
-    assert "bzip2 -dc" in str(explain(tmp_path / "rows", COLUMNS))
+    assert "bzip2 -dc" in str(found_in(tmp_path / "rows"))
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    assert explain(tmp_path / "rows", COLUMNS) == ("a bzip2 file", None)
+    assert found_in(tmp_path / "rows") == ("a bzip2 file", None)
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
@@ -293,7 +338,8 @@ def test_a_mark_of_utf8_is_no_part_of_the_first_label(tmp_path: Path, ending: st
     path = tmp_path / f"rows{ending}"
     marked = b"\xef\xbb\xbf" + content
     path.write_bytes(gzip.compress(marked) if ending else marked)
-    read = b"".join(data[:size].tobytes() for piece in cut([path], size) for data, size in chunks(piece))
+    pieces = itertools.pairwise(PlainLines().bounds(path, size))
+    read = b"".join(data[:size].tobytes() for piece in pieces for data, size in chunks(path, *piece))
     assert read == content
     assert all(not isinstance(oracle.read_line(line, 3, 4), str) for line in read.splitlines())
 
@@ -308,5 +354,5 @@ def test_a_fault_names_the_field_and_the_counts() -> None:
         b"": "blank line",
     }
     for line, said in lines.items():
-        ((*_, reason),) = parse(line + b"\n", CRITEO).bad.tolist()
-        assert fault(line, REASONS[reason], CRITEO).startswith(said)
+        (bad,) = parse(line + b"\n", CRITEO).bad
+        assert fault(line, REASONS[bad.reason], PlainLines(), CRITEO).startswith(said)

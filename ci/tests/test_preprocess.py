@@ -139,8 +139,10 @@ def check(
     document = json.loads(found["manifest.json"])
     assert document["config"] == as_dict(config)
     assert {name: document[name] for name in expected.manifest} == expected.manifest
-    assert document["columns"].keys() == expected.columns.keys()
-    for name, splits in expected.columns.items():
+    names = dict(zip(RawColumns.unnamed(columns.numerical, columns.categorical).names, columns.names, strict=True))
+    described = {names[name]: splits for name, splits in expected.columns.items()}
+    assert document["columns"].keys() == described.keys()
+    for name, splits in described.items():
         assert document["columns"][name].keys() == splits.keys()
         for split, facts in splits.items():
             assert document["columns"][name][split] == pytest.approx(facts, abs=1e-6), (name, split)
@@ -313,7 +315,11 @@ GOOD = b"1\t5\t-3\ta\tb\tc\n"
         ),
         (
             b"label\ti1\ti2\tc1\tc2\tc3\n" + GOOD,
-            ["line 1: label is not 0 or 1: it is 'label'", "header line", "tail -n +2"],
+            [
+                "day_0 names its columns, and which",
+                "'i1', 'i2'",
+                "--label label --numerical i1,i2 --categorical c1,c2,c3",
+            ],
         ),
         (
             b"5\t-3\ta\tb\tc\n" * 3,
@@ -849,7 +855,7 @@ def test_strict_stops_at_the_first_bad_line(tmp_path: Path) -> None:
         ]
         assert sorted(path.name for path in tmp_path.iterdir()) == ["raw"]
     (source / "day_0").write_bytes(b"label\ti1\ti2\tc1\tc2\tc3\n" + GOOD)
-    assert "header line" in text_of_error(source, tmp_path / "out", strict)
+    assert "names its columns" in text_of_error(source, tmp_path / "out", strict)
     (source / "day_0").write_bytes(GOOD * 3)
     check(source, tmp_path / "out", strict)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import math
 import random
 from collections import Counter
@@ -15,7 +16,8 @@ import pytest
 from dlrm_lib.columns import RawColumns
 from dlrm_lib.config import PreprocessConfig
 from dlrm_lib.errors import InputError
-from dlrm_lib.preprocess import counting, rows, shuffle, source
+from dlrm_lib.preprocess import counting, rows, shuffle
+from dlrm_lib.preprocess import text as text_files
 from dlrm_lib.preprocess.counting import Share
 from dlrm_lib.preprocess.job import Job
 from dlrm_lib.preprocess.rows import PADDING, REASONS, Parser, encode_integers, parse
@@ -38,12 +40,12 @@ def test_random_bytes_are_read_as_the_oracle_reads_them() -> None:
     rows = parse(chunk, columns)
     assert rows.lines == len(lines)
     read = [oracle.read_line(line, 2, 1) for line in lines]
-    bad = [(number, *span, REASONS[reason]) for number, *span, reason in rows.bad.tolist()]
-    assert [(n, reason) for n, _, _, reason in bad] == [(n, r) for n, r in enumerate(read) if isinstance(r, str)]
-    assert [chunk[a:b] for _, a, b, _ in bad] == [lines[n].removesuffix(b"\r") for n, *_ in bad]
+    bad = [(line, REASONS[reason], text) for line, reason, text in rows.bad]
+    assert [(n, reason) for n, reason, _ in bad] == [(n, r) for n, r in enumerate(read) if isinstance(r, str)]
+    assert [text for *_, text in bad] == [lines[n].removesuffix(b"\r") for n, *_ in bad]
     good = [row for row in read if isinstance(row, oracle.Row)]
     assert len(good) > 20
-    assert set(Counter(reason for *_, reason in bad)) == set(REASONS)
+    assert {reason for _, reason, _ in bad} == set(REASONS)
     assert rows.label.tolist() == [row.label for row in good]
     found = [
         [None if m else x for x, m in zip(*both, strict=True)]
@@ -252,25 +254,27 @@ def test_every_line_belongs_to_one_range(tmp_path: Path, monkeypatch: pytest.Mon
         path.write_bytes(gzip.compress(text) if compressed else text)
         for size in (1, 2, 3, 7, 50, 10**6):
             for chunk in (1, 5, 10**6):
-                monkeypatch.setattr(source, "_CHUNK", chunk)
-                pieces = source.cut([path], size)
-                chunks = [[data[:size].tobytes() for data, size in source.chunks(piece)] for piece in pieces]
+                monkeypatch.setattr(text_files, "CHUNK", chunk)
+                pieces = list(itertools.pairwise(text_files.PlainLines().bounds(path, size)))
+                chunks = [[data[:size].tobytes() for data, size in text_files.chunks(path, *piece)] for piece in pieces]
                 assert b"".join(b"".join(each) for each in chunks) == text + b"\n" * (text[-1:] not in (b"", b"\n"))
                 assert all(each.endswith(b"\n") for of_piece in chunks for each in of_piece)
-                assert all(len(data) >= size + PADDING for piece in pieces for data, size in source.chunks(piece))
+                assert all(
+                    len(data) >= size + PADDING for piece in pieces for data, size in text_files.chunks(path, *piece)
+                )
                 if not compressed:
                     starts = [at for at in range(len(text)) if at == 0 or text[at - 1 : at] == b"\n"]
-                    before = [sum(at < piece.start for at in starts) for piece in pieces]
-                    assert [source.lines_before(piece) for piece in pieces] == before
+                    before = [sum(at < start for at in starts) for start, _ in pieces]
+                    assert [text_files.PlainLines().before(path, start) for start, _ in pieces] == before
 
 
 def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "_CHUNK", 10)
-    monkeypatch.setattr(source, "_LONGEST_LINE", 50)
+    monkeypatch.setattr(text_files, "CHUNK", 10)
+    monkeypatch.setattr(text_files, "LONGEST_LINE", 50)
     path = tmp_path / "rows"
     path.write_bytes(b"short\n" + b"x" * 100)
     with pytest.raises(InputError, match="rows is not text: a line has more than 50 bytes"):
-        list(source.chunks(source.cut([path], 1000)[0]))
+        list(text_files.chunks(path, 0, 1000))
 
 
 def test_splitmix64_gives_the_published_numbers() -> None:

@@ -50,7 +50,7 @@ def test_every_day_gives_its_first_rows(tmp_path, ending):
 def test_the_reader_s_chunks_do_not_matter(tmp_path, monkeypatch):
     path = write(tmp_path / "log", lines(1000))
     whole = read_raw(path, 70, columns=SMALL)
-    monkeypatch.setattr("dlrm_lib.preprocess.source._CHUNK", 64)
+    monkeypatch.setattr("dlrm_lib.preprocess.text.CHUNK", 64)
     assert read_raw(path, 70, columns=SMALL).equals(whole)
     assert len(whole) == 700
 

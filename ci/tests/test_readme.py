@@ -40,6 +40,7 @@ PROVED_ELSEWHERE = {
     "./ci/lab": "test_set_up.py opens it",
     "./ci/figures": "test_figures.py draws with it, and lets it compare",
     ".venv/bin/pre-commit": "test_project.py runs what the hooks run",
+    "python -m dlrm_lib preprocess --input data/log.csv": "test_inputs.py reads such a file with these flags",
     "python -m dlrm_lib download": "test_download.py fetches from servers of its own",
     "python -m dlrm_lib train --preset gaudi_medium --device hpu": "test_habana_flags.py runs it on a processor",
     "python ci/bench/": "test_bench_*.py run the benches",

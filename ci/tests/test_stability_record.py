@@ -19,7 +19,6 @@ from bench import stability
 from scipy import stats
 
 from dlrm_lib.config import Config, as_dict, fields
-from dlrm_lib.optim import decay_start
 
 SECTIONS = ("synthetic", "preprocess", "model", "training")
 ROWS = 875_000  # trained on: settings that follow from them are recorded as what they came to
@@ -38,9 +37,8 @@ def flat(config: dict[str, Any]) -> dict[str, Any]:
 
 def check_settings(record: dict[str, Any]) -> None:
     """A setting that the record is too old to know must be at its default, which leaves everything as it was."""
-    laptop = Config.from_preset("laptop").for_rows(ROWS)
-    encoded = laptop.preprocess.for_rows(ROWS)
-    laptop = dataclasses.replace(laptop, preprocess=encoded).override(decay_start_step=decay_start(laptop.training))
+    laptop = Config.from_preset("laptop")
+    laptop = dataclasses.replace(laptop.for_rows(ROWS), preprocess=laptop.preprocess.for_rows(ROWS))
     today, then = flat(as_dict(laptop)), flat(record["config"])
     defaults = flat(as_dict(Config()))
     assert {**{name: defaults[name] for name in today}, **then} == today

@@ -172,17 +172,17 @@ def test_a_file_is_hashed_again_only_where_it_may_have_changed(folder, tmp_path,
     space = Workspace(tmp_path / "work", CONFIG, raw=raw)
     space.folder.mkdir()
     for _ in range(2):  # written a moment ago: it could change once more within one tick of the clock
-        space._contents([raw])
+        space._contents({"raw": raw})
     assert hashed == [raw] * 2
     settle(monkeypatch)
     for _ in range(3):
-        assert space._contents([raw])[0]["sha256"] == sha256(raw)
+        assert space._contents({"raw": raw})[0]["sha256"] == sha256(raw)
     assert hashed == [raw] * 3
     os.utime(raw)
-    space._contents([raw])
+    space._contents({"raw": raw})
     assert hashed == [raw] * 4
     (space.folder / "raw.json").write_text("{")
-    space._contents([raw])
+    space._contents({"raw": raw})
     assert hashed == [raw] * 5
 
 

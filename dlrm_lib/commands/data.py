@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import re
 import sys
 from pathlib import Path
 
+from dlrm_lib.columns import CRITEO, NO_AND_YES, CategoricalColumn, LabelColumn, NumericalColumn, RawColumns
 from dlrm_lib.commands.command import (
     OVERWRITE,
     PATH,
@@ -84,7 +86,6 @@ def preprocess(arguments: argparse.Namespace) -> None:
     if arguments.inspect:
         inspect(arguments)
         return
-    from dlrm_lib.columns import RawColumns
     from dlrm_lib.drift import drift_remarks
     from dlrm_lib.manifest import Manifest
     from dlrm_lib.preprocess import preprocess
@@ -100,7 +101,7 @@ def preprocess(arguments: argparse.Namespace) -> None:
             arguments.input or _RAW,
             output,
             config,
-            columns=RawColumns.read(arguments.feature_spec) if arguments.feature_spec else None,
+            columns=columns_of(arguments),
             vocabulary=arguments.vocabulary,
             extend=arguments.extend,
             master=arguments.master,
@@ -115,7 +116,9 @@ def preprocess(arguments: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         print("\nWhat is done is kept: the same command goes on there.", file=sys.stderr)
         raise
-    last_day, several = manifest.source[-1]["name"], len(manifest.source) > 1
+    # A file of a day with several is named with its folder.
+    days = dict.fromkeys(file["name"].rpartition("/")[0] or file["name"] for file in manifest.source)
+    last_day, several = list(days)[-1], len(days) > 1
     halves = {"test": f" (the first half of {last_day})", "validation": f" (the rest of {last_day})"}
     for split, rows in manifest.rows.items():
         rate = f", click rate {manifest.clicks[split] / rows:.4f}" if rows else ""
@@ -134,6 +137,32 @@ def preprocess(arguments: argparse.Namespace) -> None:
         print(f"{'':>12} see {output / 'quarantine' / 'rejected.tsv'}")
     for remark in drift_remarks(manifest):
         print(f"{'remark':>10}: {remark}")
+
+
+def columns_of(arguments: argparse.Namespace) -> RawColumns:
+    """The columns as flags or a feature spec declare them; Criteo's where nothing does."""
+    flags = {name: getattr(arguments, name) for name in ("label", "numerical", "categorical", "label_values")}
+    given = {f"--{name}": value for name, value in flags.items() if value is not None}
+    if arguments.feature_spec:
+        if given:
+            raise InputError(
+                "Columns are declared by --feature_spec and by flags.",
+                found=", ".join(given),
+                remedy="Give one of the two; a feature spec can say what the flags do.",
+            )
+        return RawColumns.read(arguments.feature_spec)
+    label = LabelColumn(name=arguments.label or "label", values=arguments.label_values or NO_AND_YES)
+    if given.keys() <= {"--label_values"}:
+        return dataclasses.replace(CRITEO, label=label)
+    return RawColumns(
+        label=label,
+        numbers=tuple(NumericalColumn(name=name) for name in arguments.numerical or ()),
+        tokens=tuple(CategoricalColumn(name=name) for name in arguments.categorical or ()),
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
 
 
 def _cores(text: str) -> int:
@@ -196,9 +225,16 @@ DATA_COMMANDS = (
                     "spec to edit: to --output, or as feature_spec.yaml beside the file",
                 },
             ),
+            ("--label", {"metavar": "NAME", "help": "column of the labels, where files name their columns"}),
+            ("--numerical", {"type": _names, "metavar": "NAME,…", "help": "columns of integers"}),
+            ("--categorical", {"type": _names, "metavar": "NAME,…", "help": "columns of tokens"}),
+            (
+                "--label_values",
+                {"type": _names, "metavar": "NO,YES", "help": "labels without and with a click; default: 0,1"},
+            ),
             (
                 "--feature_spec",
-                {**PATH, "help": "YAML whose channel_spec names the columns; default: Criteo's 13 and 26"},
+                {**PATH, "help": "YAML that names the columns, in place of these flags; default: Criteo's 13 and 26"},
             ),
             ("--vocabulary", {**PATH, "help": "encoded data set whose ids these rows get; values without one: id 0"}),
             (

@@ -14,17 +14,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
 
+from dlrm_lib.columns import CRITEO_ON_THE_HUB
 from dlrm_lib.download import report
 from dlrm_lib.download.checksums import digests
 from dlrm_lib.download.transfer import Patience, RemoteFile, Unavailable, fetch
 from dlrm_lib.files import write_text
 from dlrm_lib.records import usable_cores
 
-COLUMNS = (
-    "label",
-    *(f"integer_feature_{i}" for i in range(1, 14)),
-    *(f"categorical_feature_{i}" for i in range(1, 27)),
-)
 _ROWS = 65_536  # rows converted at a time: some 15 MB of lines
 _CONVERTERS = 8  # most conversions beside the download: some 100,000 rows/s and 150 MB of memory each
 _PAGE = 1000  # entries after which the hub's listing goes on in a second page; a day has about 250
@@ -147,10 +143,10 @@ def _as_lines(path: Path, url: str) -> bytes:
             parquet.ParquetFile(path) as file,
             gzip.GzipFile(fileobj=lines, mode="wb", compresslevel=1, mtime=0) as out,
         ):
-            schema = pa.schema([file.schema_arrow.field(name) for name in COLUMNS])
+            schema = pa.schema([file.schema_arrow.field(name) for name in CRITEO_ON_THE_HUB.names])
             with csv.CSVWriter(out, schema, write_options=options) as writer:
-                for batch in file.iter_batches(_ROWS, columns=list(COLUMNS), use_threads=False):
-                    writer.write_batch(batch.select(COLUMNS))
+                for batch in file.iter_batches(_ROWS, columns=list(CRITEO_ON_THE_HUB.names), use_threads=False):
+                    writer.write_batch(batch.select(CRITEO_ON_THE_HUB.names))
     except (pa.ArrowException, KeyError, OSError) as error:
         raise Unavailable(f"{url} does not hold Criteo's rows: {error}") from None
     path.unlink()

@@ -11,8 +11,13 @@ from typing import NamedTuple
 
 from dlrm_lib.columns import RawColumns
 from dlrm_lib.errors import InputError
+from dlrm_lib.preprocess.declaring import flag_of, label_values
+from dlrm_lib.preprocess.delimited import Delimited
 from dlrm_lib.preprocess.formats import CLEAN, SIGNS, Lines, field_names, layout, shown
-from dlrm_lib.preprocess.packings import GUNZIP, GZIP, SAMPLE, members, packing, sample, shell
+from dlrm_lib.preprocess.forms import Form
+from dlrm_lib.preprocess.packings import NAMED, PARQUET, SAMPLE, members, packing, sample, shell
+from dlrm_lib.preprocess.parquet import is_parquet
+from dlrm_lib.preprocess.text import COMPRESSED, opened
 
 _INTEGER = re.compile(rb"-?[0-9]+")
 
@@ -32,14 +37,22 @@ class _Recognised(NamedTuple):
     advice: str | None = None
 
 
-def explain(path: Path, columns: RawColumns, files: Sequence[Path] = ()) -> Finding | None:
+def explain(path: Path, form: Form, columns: RawColumns, files: Sequence[Path] = ()) -> Finding | None:
     """What a file is that does not hold rows, or None where its beginning looks like rows.
 
     Args:
         path: The file.
+        form: How it is read.
         columns: The columns of a row.
         files: All raw files; those of a folder that are of the same format are mended by one command.
     """
+    if values := label_values(path, form, columns):
+        advice = f"Declare them with {flag_of(values)}: first no click, then a click."
+        return Finding(f"labels {values[0]} and {values[1]}", advice)
+    return None if form.named else _recognise(path, columns, files)
+
+
+def _recognise(path: Path, columns: RawColumns, files: Sequence[Path]) -> Finding | None:
     facts, chain, advice = _recognised(path, columns)
     if not facts:
         return None
@@ -56,47 +69,59 @@ def refuse_packed(files: Sequence[Path], columns: RawColumns) -> None:
         InputError: one is packed, or is something else than text.
     """
     for path in files:
+        if is_parquet(path):
+            continue
         with open(path, "rb") as file:
             start = file.read(SAMPLE)
-        not_gzip = path.suffix == ".gz" and start[:2] != GZIP.magic and bool(start)
-        no_lines = len(start) == SAMPLE and b"\n" not in start and path.suffix != ".gz"
-        if (not_gzip or no_lines or packing(path)) and (finding := explain(path, columns, files)):
+        kind = NAMED.get(path.suffix)
+        other = kind is not None and not start.startswith(kind.magic) and bool(start)
+        no_lines = len(start) == SAMPLE and b"\n" not in start and kind is None
+        if (other or no_lines or packing(path)) and (finding := _recognise(path, columns, files)):
             remedy = finding.remedy or f"Give {layout(columns)}."
             raise InputError(f"{path} does not hold raw rows.", found=finding.facts, remedy=remedy)
 
 
-def fault(text: bytes, reason: str, columns: RawColumns) -> str:
+def fault(text: bytes, reason: str, form: Form, columns: RawColumns) -> str:
     """Why a line is rejected, with the field, its value, and the counts found and wanted."""
     fields = text.split(b"\t")
+    if reason == "wrong number of fields" and isinstance(form, Delimited):
+        return f"{reason}: {len(fields)} instead of the {len(form.header)} of the header"
     if reason == "wrong number of fields":
         return f"{reason}: {len(fields)} instead of {columns.total} ({field_names(columns)})"
-    if reason == "label is not 0 or 1":
+    if reason.startswith("label is not"):
         return f"{reason}: it is {shown(fields[0])}"
     if reason in ("not an integer", "integer beyond 64 bits"):
-        for number, field in enumerate(fields[1 : 1 + columns.numerical], 1):
+        for number, (name, field) in enumerate(zip(columns.numerical_names, fields[1:], strict=False), 1):
             if field and (not _INTEGER.fullmatch(field) or not -(2**63) <= int(field) < 2**63):
-                which = f"integer {number} of {columns.numerical}"
-                if columns.named:
-                    which = columns.numerical_names[number - 1]
-                return f"{reason}: field {number + 1}, {which}, is {shown(field)}"
+                place = f"field {number + 1}, integer {number} of {columns.numerical},"
+                return f"{reason}: {f'column {name!r}' if form.named else place} is {shown(field)}"
     return reason
 
 
 def _recognised(path: Path, columns: RawColumns) -> _Recognised:
     kind = packing(path)
     if kind is None:
+        named = NAMED.get(path.suffix)
         with open(path, "rb") as file:
             start = file.read(SAMPLE)
-        if path.suffix != ".gz":
+        if named is None:
             return _read(start, [], columns)
-        if start[: len(GZIP.magic)] == GZIP.magic:
-            return _read(sample(GUNZIP, path), [GUNZIP], columns)
+        if start.startswith(named.magic):
+            return _packed(path, path.suffix, columns)
         facts, chain, advice = _read(start, ["cat < {}"], columns)
-        return _Recognised(["not gzip, in spite of its name", *facts], chain, advice)
-    facts = [kind.name + (" without the ending .gz" if kind is GZIP else "")]
+        return _Recognised([f"not {COMPRESSED[path.suffix]}, in spite of its name", *facts], chain, advice)
+    for ending, named in NAMED.items():
+        if kind is named:
+            facts, chain, advice = _packed(path, ending, columns)
+            if not facts:
+                advice = f"Add the ending {ending} to its name."
+            return _Recognised([f"{kind.name} without the ending {ending}", *facts], chain, advice)
+    facts = [kind.name]
     inside = members(kind, path)
     if len(inside) > 1:
         facts[0] += f" of {len(inside)} files: {', '.join(inside[:5])}{', …' if len(inside) > 5 else ''}"
+    if kind.magic == PARQUET.magic:
+        return _Recognised(facts, advice="Unpack it: Parquet files are read as they are.")
     if kind.read is None:
         return _Recognised(facts)
     for member in inside[:50] if len(inside) > 1 else [""]:
@@ -105,6 +130,18 @@ def _recognised(path: Path, columns: RawColumns) -> _Recognised:
         if chain:
             return _Recognised(facts + more, chain)
     return _Recognised(facts)
+
+
+def _packed(path: Path, ending: str, columns: RawColumns) -> _Recognised:
+    """Of compressed text. A command is given where its tool is there, and something is left to be done by one."""
+    command = NAMED[ending].read or ""
+    try:
+        with opened(path, ending) as (file, _):
+            text = file.read(SAMPLE)
+    except InputError:
+        return _Recognised([])  # damaged, which the task that reads it says
+    facts, chain, advice = _read(text, [command], columns)
+    return _Recognised(facts, chain if facts and sample(command, path) else None, advice)
 
 
 def _read(text: bytes, read: list[str], columns: RawColumns) -> _Recognised:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dlrm_lib.columns import RawColumns
 from dlrm_lib.config import PreprocessConfig
+from dlrm_lib.preprocess.forms import Form
 
 if TYPE_CHECKING:
     from dlrm_lib.preprocess.ancestor import Ancestor
@@ -24,6 +25,9 @@ class Job:
         columns: The columns of a raw row.
         config: How to encode.
         files: The raw files, in time order.
+        names: What each is called in the manifest and among rejected lines.
+        forms: How each is read.
+        days: The name of each one's day.
         ancestor: The data set whose vocabulary is taken over; None: a new one is made.
         part_rows: A part ends with the chunk that reaches so many rows; this bounds the memory of a task.
         bin_tokens: A counting task merges about so many (part, token) pairs at most, for the same reason.
@@ -34,6 +38,9 @@ class Job:
     columns: RawColumns
     config: PreprocessConfig
     files: tuple[Path, ...] = ()
+    names: tuple[str, ...] = ()
+    forms: tuple[Form, ...] = ()
+    days: tuple[str, ...] = ()
     ancestor: Ancestor | None = None
     part_rows: int = 1 << 19
     bin_tokens: int = 1 << 23

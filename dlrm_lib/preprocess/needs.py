@@ -7,9 +7,9 @@ measured.
 
 from __future__ import annotations
 
-import gzip
-import os
+import contextlib
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from dlrm_lib.columns import RawColumns
 from dlrm_lib.config import PreprocessConfig
 from dlrm_lib.errors import InputError
 from dlrm_lib.memory import available_memory
+from dlrm_lib.preprocess.forms import Form
 
 _GB = 10**9
 _SAMPLE = 1 << 20  # bytes
@@ -57,22 +58,30 @@ class Needs:
         )
 
 
-def estimate_needs(files: list[Path], columns: RawColumns, cores: int, config: PreprocessConfig) -> Needs:
+def estimate_needs(
+    files: Sequence[Path], forms: Sequence[Form], columns: RawColumns, cores: int, config: PreprocessConfig
+) -> Needs:
     """Estimates what a run needs.
 
     Args:
         files: Raw files in time order.
+        forms: How each is read.
         columns: The columns of a raw row.
         cores: Tasks at a time.
         config: How to encode.
     """
     size = sum(path.stat().st_size for path in files)
-    sampled = [_sample(path) for path in {files[0], files[-1]}]
-    read, lines, clicks = (sum(column) for column in zip(*sampled, strict=True))
+    ends = sorted({0, len(files) - 1})
+    sampled = [forms[at].sample(files[at]) for at in ends]
+    read, lines = (sum(column) for column in zip(*sampled, strict=True))
     rows = round(size * lines / read) if read else 0
     held_out = files[-1].stat().st_size / max(size, 1) if len(files) > 1 else config.holdout_fraction
-    click_rate = min(1.0, _MORE_CLICKS * clicks / max(lines, 1))
-    kept = click_rate + (1 - click_rate) * config.negative_rate  # of the training rows
+    kept = 1.0  # of the training rows
+    if config.negative_rate < 1:
+        starts = [_clicks(files[at], forms[at], columns) for at in ends]
+        clicks, of = (sum(column) for column in zip(*starts, strict=True))
+        click_rate = min(1.0, _MORE_CLICKS * clicks / of) if of else 1.0
+        kept = click_rate + (1 - click_rate) * config.negative_rate
     output, spill = disk_needs(rows, columns, kept=held_out + (1 - held_out) * kept)
     return Needs(
         files=len(files),
@@ -141,19 +150,10 @@ def fitting_tasks(memory: int | None, cores: int) -> int:
     return cores if memory is None else max(1, min(cores, (memory - _JAVA_BYTES) // _TASK_BYTES))
 
 
-def _sample(path: Path) -> tuple[float, int, int]:
-    """Some bytes from a file's start, as stored, how many lines they hold, and how many of those are of clicks."""
-    if path.suffix != ".gz":
-        with open(path, "rb") as file:
-            text = file.read(_SAMPLE)
-        return len(text), text.count(b"\n") + (not text.endswith(b"\n") and bool(text)), _clicks(text)
-    with open(path, "rb") as stored, gzip.open(stored, "rb") as file:
-        try:
-            text = file.read(_SAMPLE)
-        except (OSError, EOFError):
-            return os.path.getsize(path), 0, 0  # damaged: the task that reads it says so
-        return min(stored.tell(), os.path.getsize(path)), text.count(b"\n"), _clicks(text)
-
-
-def _clicks(text: bytes) -> int:
-    return text.startswith(b"1\t") + text.count(b"\n1\t")
+def _clicks(path: Path, form: Form, columns: RawColumns) -> tuple[int, int]:
+    """Clicks and rows at the start of a file."""
+    with contextlib.suppress(InputError):  # the task that reads it says so
+        start, stop = form.bounds(path, _SAMPLE)[:2]
+        for rows in form.read(path, start, stop, columns):
+            return int(rows.label.sum()), len(rows.label)
+    return 0, 0

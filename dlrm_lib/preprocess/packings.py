@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import shlex
 import subprocess
 import sys
@@ -12,16 +11,13 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+from dlrm_lib.errors import InputError
+from dlrm_lib.preprocess.text import COMPRESSED, opened
+
 SAMPLE = 1 << 20  # bytes: thousands of lines
 _LARGE = 64 << 20  # bytes: a tar file beyond that is not searched for its members
 _SECONDS = 30
 PYTHON = shlex.quote(sys.executable)
-
-_PARQUET = (
-    "import sys, pyarrow.csv as c, pyarrow.parquet as p; f = p.ParquetFile(sys.argv[1]); "
-    "w = c.CSVWriter(sys.stdout.buffer, f.schema_arrow, write_options=c.WriteOptions("
-    "include_header=False, delimiter='\\t', quoting_style='none')); [w.write(b) for b in f.iter_batches()]; w.close()"
-)
 
 
 class Packing(NamedTuple):
@@ -40,9 +36,10 @@ class Packing(NamedTuple):
     at: int = 0
 
 
-GUNZIP = "gzip -dc < {}"
-GZIP = Packing("a gzip file", b"\x1f\x8b", GUNZIP)
+GZIP = Packing("a gzip file", b"\x1f\x8b", "gzip -dc < {}")
+ZSTD = Packing("a Zstandard file", b"\x28\xb5\x2f\xfd", "zstd -dc < {}")
 ZIP = Packing("a zip archive", b"PK\x03\x04", "unzip -p {}")
+PARQUET = Packing("a Parquet file", b"PAR1")
 TAR = Packing("a tar archive", b"ustar", "tar -xOf {}", 257)
 
 PACKINGS = (
@@ -51,9 +48,9 @@ PACKINGS = (
     TAR,
     Packing("a bzip2 file", b"BZh", "bzip2 -dc < {}"),
     Packing("an xz file", b"\xfd7zXZ\x00", "xz -dc < {}"),
-    Packing("a Zstandard file", b"\x28\xb5\x2f\xfd", "zstd -dc < {}"),
+    ZSTD,
     Packing("an LZ4 file", b"\x04\x22\x4d\x18", "lz4 -dc < {}"),
-    Packing("a Parquet file", b"PAR1", f'{PYTHON} -c "{_PARQUET}" {{}}'),
+    PARQUET,
     Packing("an encrypted Parquet file", b"PARE"),
     Packing("an Arrow or Feather file", b"ARROW1"),
     Packing("an ORC file", b"ORC"),
@@ -67,21 +64,22 @@ PACKINGS = (
     Packing("a Python pickle", b"\x80\x05\x95"),
     Packing("a PDF document", b"%PDF-"),
 )
+NAMED = {".gz": GZIP, ".zst": ZSTD}  # what is unpacked while it is read
 
 
 def packing(path: Path) -> Packing | None:
-    """What a file is packed in; None for text, and for text that is packed with gzip and named so."""
+    """What a file is packed in; None for text, and for text that is packed with gzip or Zstandard and named so."""
     with open(path, "rb") as file:
         found = _by_magic(file.read(512))
-    if path.suffix == ".gz" and found is GZIP:
+    if found and found is NAMED.get(path.suffix):
         inner = _by_magic(_unpacked(path))
         if inner is TAR:
             return TAR._replace(name="a compressed tar archive")
         if inner is None:
             return None
         filtered = inner.read if inner.read and inner.read.endswith(" < {}") else None
-        read = filtered and f"{GUNZIP} | {filtered.removesuffix(' < {}')}"
-        return inner._replace(name=f"{inner.name} within gzip", read=read)
+        read = filtered and f"{found.read} | {filtered.removesuffix(' < {}')}"
+        return inner._replace(name=f"{inner.name} within {COMPRESSED[path.suffix]}", read=read)
     if found and found.read and found.read.endswith(" < {}") and _by_magic(sample(found.read, path)) is TAR:
         return TAR._replace(name="a compressed tar archive")  # which tar unpacks by itself
     return found
@@ -121,9 +119,9 @@ def _by_magic(start: bytes) -> Packing | None:
 
 
 def _unpacked(path: Path) -> bytes:
-    """The start of a gzip file's content; nothing where it is damaged, which the task that reads it says."""
+    """The start of a compressed file's content; nothing where it is damaged, which the task that reads it says."""
     try:
-        with gzip.open(path, "rb") as file:
+        with opened(path) as (file, _):
             return file.read(512)
-    except (OSError, EOFError, zlib.error):
+    except InputError:
         return b""

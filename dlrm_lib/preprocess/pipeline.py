@@ -1,7 +1,7 @@
 """Raw rows to an encoded data set: the plan that Spark carries out.
 
-1. **Reading.** The files are cut into byte ranges. A task parses the lines that start in its range, numbers the tokens
-   of each column with a dictionary of its own and spills the rows as codes. Rows never enter Java.
+1. **Reading.** The files are cut into ranges. A task reads the rows of its range, numbers the tokens of each column
+   with a dictionary of its own and spills the rows as codes. Rows never enter Java.
 2. **Counting.** Spark shuffles the counts of all dictionaries by column; tasks add them up, rank the values, and give
    every dictionary its ids.
 3. **Encoding.** Now that all row numbers and vocabularies are known, codes are replaced by ids: an array look-up.
@@ -33,12 +33,13 @@ from dlrm_lib.preprocess import oddities, quarantine, start
 from dlrm_lib.preprocess.ancestor import Ancestor, inherited, taken_over
 from dlrm_lib.preprocess.counting import Ranked, Share, bins, count_before, count_part, merge_bin, rank_column
 from dlrm_lib.preprocess.diagnosis import refuse_packed
+from dlrm_lib.preprocess.forms import Range, cut, forms_of
 from dlrm_lib.preprocess.job import Job
 from dlrm_lib.preprocess.needs import Needs, check_needs, estimate_needs, fitting_tasks
 from dlrm_lib.preprocess.reading import hash_or_read
 from dlrm_lib.preprocess.sampling import count_kept_rows
 from dlrm_lib.preprocess.shuffle import bucket_bits
-from dlrm_lib.preprocess.source import Range, cut, empty_day, source_files, unread
+from dlrm_lib.preprocess.source import empty_day, file_names, source_days, unread
 from dlrm_lib.preprocess.spill import Part
 from dlrm_lib.preprocess.tally import described
 from dlrm_lib.preprocess.unfinished import Unfinished, boot
@@ -81,11 +82,13 @@ def preprocess(
     ``OUTPUT.partial-…``. The same call goes on where it was; a call for other rows or settings removes it.
 
     Args:
-        source: A folder with ``day_0`` ... ``day_{n-1}`` (or ``.gz``), or one file (or ``.gz``) in time order.
+        source: A folder of days or a file in time order, as ``source_days`` takes it: plain lines, Parquet, or
+            delimited text with a header.
         output: The folder to make. A data set that is there is replaced once the new one is whole. A link is followed;
             into a mount point, which cannot be renamed, the finished entries are moved, the manifest last.
         config: How to encode.
-        columns: How many integers and tokens a row has; by default as many as those behind ``vocabulary``, or Criteo's.
+        columns: The columns of a row, by name where the files name theirs; by default those behind ``vocabulary``, or
+            Criteo's.
         vocabulary: An encoded data set whose ids are taken over: every value that has one keeps it. Its settings that
             decide what ids and numbers mean, ``INHERITED``, must be those of ``config``, as ``inherited`` makes them.
         extend: Whether values that by now, over all its ancestors, it and these rows, were seen as often as the
@@ -105,18 +108,20 @@ def preprocess(
         The manifest. The rejected lines are in ``quarantine/rejected.tsv``: file, line number, reason, the line.
 
     Raises:
-        InputError: nothing to read, a source with what ``source_files`` refuses, files that are packed or of another
-            format, a day or split without rows, too many malformed lines (or one, if ``strict``), too little disk or
-            memory, an output that is something else, another run making the same data set, no Java, or a
-            ``vocabulary`` that cannot be taken over (``taken_over``, ``inherited``).
+        InputError: nothing to read, a source with what ``source_days`` refuses, files that are packed, of another
+            format or without a column, a day or split without rows, too many malformed lines (or one, if ``strict``),
+            too little disk or memory, an output that is something else, another run making the same data set, no Java,
+            or a ``vocabulary`` that cannot be taken over (``taken_over``, ``inherited``).
     """
     source, output = local(source).absolute(), destination(output)
     ancestor = taken_over(vocabulary, output, extend=extend)
     if ancestor:
         columns, config = ancestor.same_columns(columns), inherited(config, ancestor.manifest)
     columns = columns or CRITEO
-    files = source_files(source, allow_empty_days=allow_empty_days, later=ancestor is not None)
+    days = source_days(source, allow_empty_days=allow_empty_days, later=ancestor is not None)
+    files = [path for paths in days.values() for path in paths]
     refuse_packed(files, columns)
+    columns, forms = forms_of(files, columns)
     if config.frequency_limit is not None:
         config.limits(columns.categorical_names)
     _check_output(output, source)
@@ -127,8 +132,8 @@ def preprocess(
     if ancestor:
         rest = "frequent ones get new ids behind them" if extend else "other values share id 0"
         say(f"ids: as in {ancestor.folder}; {rest}")
-    if len(files) > 1:
-        say(f"held out: {files[-1].name}, the last of {len(files)} days; its first half is the test split")
+    if len(days) > 1:
+        say(f"held out: {list(days)[-1]}, the last of {len(days)} days; its first half is the test split")
     # The output is part of it, for data sets of one name in several places may spill into one folder.
     identity = digest([str(output), _identity(files, columns, config, partitions, ancestor)])
     unfinished = Unfinished(output, identity, destination(spill) if spill else None)
@@ -152,7 +157,7 @@ def preprocess(
             if not here:
                 sources = [source, *([ancestor.folder] if ancestor else [])]
                 check_workers(spark, unfinished.data, unfinished.work, sources=sources)
-            needs = estimate_needs(files, columns, spark.defaultParallelism, config)
+            needs = estimate_needs(files, forms, columns, spark.defaultParallelism, config)
             say(str(needs))
             check_needs(
                 needs, unfinished.data, unfinished.work, cores=spark.defaultParallelism, here=here, memory=memory
@@ -163,13 +168,16 @@ def preprocess(
                 columns=columns,
                 config=config,
                 files=tuple(files),
+                names=tuple(file_names(days)),
+                forms=forms,
+                days=tuple(day for day, paths in days.items() for _ in paths),
                 ancestor=ancestor,
             )
             tasks = Tasks(spark, job.work / "done", progress)
             hashes, parts = _read(tasks, job, partitions, needs)
             quarantined = quarantine.collect(job, parts, say)
             if not allow_empty_days:
-                _refuse_empty_days(job, parts)
+                _refuse_empty_days(source, job, parts)
             rows = _split(job, parts)
             kept = _sample(tasks, job, parts, rows)
             if not allow_empty_splits:
@@ -218,32 +226,34 @@ def _sources() -> list[Path]:
 def _split(job: Job, parts: list[Part]) -> dict[str, int]:
     """Rows of each split, in the order of time."""
     rows = sum(part.rows for part in parts)
-    last_day = sum(part.rows for part in parts if part.file == len(job.files) - 1)
-    return split_rows(rows, last_day if len(job.files) > 1 else round(rows * job.config.holdout_fraction))
+    last_day = sum(part.rows for part in parts if job.days[part.file] == job.days[-1])
+    return split_rows(rows, last_day if len(set(job.days)) > 1 else round(rows * job.config.holdout_fraction))
 
 
-def _refuse_empty_days(job: Job, parts: list[Part]) -> None:
+def _refuse_empty_days(source: Path, job: Job, parts: list[Part]) -> None:
     """Refuses a day whose lines were all rejected, or that unpacks to nothing."""
-    for number, path in enumerate(job.files if len(job.files) > 1 else ()):
-        of_day = [part for part in parts if part.file == number]
+    days = list(dict.fromkeys(job.days))
+    for day in days if len(days) > 1 else ():
+        of_day = [part for part in parts if job.days[part.file] == day]
         if not any(part.rows for part in of_day):
-            lines = sum(part.lines for part in of_day)
-            raise empty_day(path, f"{lines:,} lines, all rejected" if lines else "0 bytes of text", job.files)
+            lines, unit = sum(part.lines for part in of_day), job.forms[job.days.index(day)].unit
+            raise empty_day(day, f"{lines:,} {unit}s, all rejected" if lines else f"no {unit}", days, source)
 
 
 def _refuse_empty_splits(job: Job, rows: dict[str, int]) -> None:
     """Refuses what could not be trained on, validated or tested, unless nothing was to be held out."""
-    one, fraction = len(job.files) == 1, job.config.holdout_fraction
+    days, fraction = list(dict.fromkeys(job.days)), job.config.holdout_fraction
+    one = len(days) == 1
     empty = [name for name in SPLITS if not rows[name] and (name == "train" or not one or fraction)]
     if not empty:
         return
     every, held_out = sum(rows.values()), rows["test"] + rows["validation"]
     if one:
-        where = f"--holdout_fraction {fraction:g} of the {every:,} rows of {job.files[0]}"
+        where = f"--holdout_fraction {fraction:g} of the {every:,} rows of {days[0]}"
         better = next((k / 100 for k in range(1, 100) if 2 <= round(every * k / 100) < every), None)
         remedy = f"Choose --holdout_fraction {better:g} or another that fits; " if better else "Give more rows; "
     else:
-        where, remedy = f"{job.files[-1]}, the last of {len(job.files)} days,", "Give a last day with more rows; "
+        where, remedy = f"{days[-1]}, the last of {len(days)} days,", "Give a last day with more rows; "
     raise InputError(
         f"{where} leaves no rows for {' and '.join(empty)}.",
         found=f"{rows['train']:,} rows to train on, {held_out:,} held out",
@@ -322,8 +332,8 @@ def _make(
         if column.most > 1
     }
     source = [
-        {"name": path.name, "bytes": path.stat().st_size, "sha256": sha}
-        for path, sha in zip(job.files, hashes, strict=True)
+        {"name": name, "bytes": path.stat().st_size, "sha256": sha}
+        for name, path, sha in zip(job.names, job.files, hashes, strict=True)
     ]
     Manifest(
         config=as_dict(job.config),
@@ -373,7 +383,7 @@ def _read(tasks: Tasks, job: Job, partitions: int | None, needs: Needs) -> tuple
     else:
         most = min(max(needs.bytes // _RANGES, _LEAST_RANGE), _MOST_RANGE)
     items: list[tuple[Path | Range]] = []
-    for _, of_file in groupby(cut(job.files, most), key=lambda piece: piece.path):
+    for _, of_file in groupby(cut(job.files, job.forms, most), key=lambda piece: piece.path):
         pieces = list(of_file)
         items += [(pieces[0].path,), *((piece,) for piece in pieces)]
 

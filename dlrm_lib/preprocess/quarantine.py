@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
-
 from dlrm_lib.errors import InputError
 from dlrm_lib.preprocess.diagnosis import explain, fault
 from dlrm_lib.preprocess.formats import layout
+from dlrm_lib.preprocess.forms import Form, Range
 from dlrm_lib.preprocess.job import Job
-from dlrm_lib.preprocess.rows import REASONS, Rows
-from dlrm_lib.preprocess.source import Range
+from dlrm_lib.preprocess.rows import Rejected, reasons
 from dlrm_lib.preprocess.spill import Part
 
 _SHOWN = 120  # bytes of a line in an error
 
 
 def collect(job: Job, parts: list[Part], say: Callable[[str], None]) -> dict[str, int]:
-    """Writes ``quarantine/rejected.tsv``: file, line number from 1, reason, and the line as it was, separated by tabs.
+    """Writes ``quarantine/rejected.tsv``, separated by tabs: file, line number from 1, reason, and the line as it was.
+
+    A file of another form has row numbers where it has no lines, and the row's values separated by tabs.
 
     Args:
         job: What every task needs to know.
@@ -35,62 +35,62 @@ def collect(job: Job, parts: list[Part], say: Callable[[str], None]) -> dict[str
         InputError: no lines at all, or a greater share of bad ones than ``max_bad_fraction``.
     """
     lines = sum(part.lines for part in parts)
-    by_reason = {reason: sum(part.bad[i] for part in parts) for i, reason in enumerate(REASONS)}
+    by_reason = {reason: sum(part.bad[i] for part in parts) for i, reason in enumerate(reasons(job.columns))}
     bad = sum(by_reason.values())
     if lines == 0:
         where = job.files[0] if len(job.files) == 1 else job.files[0].parent
-        raise InputError(f"{where} holds no rows.", found="0 bytes of text", remedy="Give files of raw rows.")
+        found = f"no {job.forms[0].unit} in {len(job.files)} {'file' if len(job.files) == 1 else 'files'}"
+        raise InputError(f"{where} holds no rows.", found=found, remedy="Give files of raw rows.")
     allowed = job.config.max_bad_fraction
     if bad > allowed * lines:
-        of_file = Counter({job.files[part.file]: 0 for part in parts})
+        of_file = Counter({part.file: 0 for part in parts})
         for part in parts:
-            of_file[job.files[part.file]] += sum(part.bad)
+            of_file[part.file] += sum(part.bad)
         ((worst, most),) = of_file.most_common(1)
-        path, line, reason, text = next(found for found in _rejected(job, parts) if found[0] == worst)
+        file, line, reason, text = next(found for found in _rejected(job, parts) if found[0] == worst)
+        unit = job.forms[file].unit
         first = "; the first" if most == bad else f", {most:,} of them in one file; its first"
         raise _refusal(
-            f"{bad:,} of {lines:,} lines are not rows{first} is {path}, line {line}: ",
-            *(job, path, text, reason),
-            "Mend the lines" + (f", or raise --max_bad_fraction ({allowed:g})." if bad < lines else "."),
+            f"{bad:,} of {lines:,} lines are not rows{first} is {job.files[file]}, {unit} {line}: ",
+            *(job, job.files[file], job.forms[file], text, reason),
+            f"Mend the {unit}s" + (f", or raise --max_bad_fraction ({allowed:g})." if bad < lines else "."),
         )
     table_path = job.folder / "quarantine" / "rejected.tsv"
     table_path.parent.mkdir(exist_ok=True)
     with open(table_path, "wb") as table:
         table.write(b"file\tline\treason\ttext\n")
-        for path, line, reason, text in _rejected(job, parts):
-            table.write(b"%s\t%d\t%s\t%s\n" % (path.name.encode(), line, reason.encode(), text))
-    for path in dict.fromkeys(path for path, *_ in _rejected(job, parts)):
-        if finding := explain(path, job.columns):
-            say(f"rejected lines of {path}: {finding.facts}")
+        for file, line, reason, text in _rejected(job, parts):
+            table.write(b"%s\t%d\t%s\t%s\n" % (job.names[file].encode(), line, reason.encode(), text))
+    for file in dict.fromkeys(file for file, *_ in _rejected(job, parts)):
+        if finding := explain(job.files[file], job.forms[file], job.columns):
+            say(f"rejected {job.forms[file].unit}s of {job.files[file]}: {finding.facts}")
     return {reason: count for reason, count in by_reason.items() if count}
 
 
-def refuse(job: Job, piece: Range, lines_before: int, data: np.ndarray, rows: Rows) -> NoReturn:
-    """Stops at the first rejected line of a chunk.
+def refuse(job: Job, piece: Range, before: int, bad: Rejected) -> NoReturn:
+    """Stops at a rejected line.
 
     Args:
         job: What every task needs to know.
-        piece: Where the chunk is from.
-        lines_before: Lines of the file before the chunk.
-        data: uint8: the chunk.
-        rows: What was read of it.
+        piece: Where it is from.
+        before: Lines of the piece before the chunk that it is in.
+        bad: The line.
     """
-    line, start, stop, reason = rows.bad[0].tolist()
-    text = data[start:stop].tobytes()
-    where = f"{piece.path}, line {line + lines_before + 1}: "
-    raise _refusal(where, job, piece.path, text, REASONS[reason], "Mend the line, or leave out --strict.")
+    where = f"{piece.path}, {piece.form.unit} {piece.before() + before + bad.line + 1}: "
+    remedy = f"Mend the {piece.form.unit}, or leave out --strict."
+    raise _refusal(where, job, piece.path, piece.form, bad.text, reasons(job.columns)[bad.reason], remedy)
 
 
-def _refusal(where: str, job: Job, path: Path, text: bytes, reason: str, remedy: str) -> InputError:
+def _refusal(where: str, job: Job, path: Path, form: Form, text: bytes, reason: str, remedy: str) -> InputError:
     """An error that names a rejected line, and what its whole file is where that is known."""
     found = _shown(text)
-    if finding := explain(path, job.columns, job.files):
+    if finding := explain(path, form, job.columns, job.files):
         found = f"{found} ({finding.facts})" if found else finding.facts
         remedy = finding.remedy or f"Give {layout(job.columns)}; other columns are named with --feature_spec."
-    return InputError(f"{where}{fault(text, reason, job.columns)}.", found=found, remedy=remedy)
+    return InputError(f"{where}{fault(text, reason, form, job.columns)}.", found=found, remedy=remedy)
 
 
-def _rejected(job: Job, parts: list[Part]) -> Iterator[tuple[Path, int, str, bytes]]:
+def _rejected(job: Job, parts: list[Part]) -> Iterator[tuple[int, int, str, bytes]]:
     """File, line number from 1, reason and text of each rejected line, in input order."""
     file, before = 0, 0
     for part in parts:
@@ -99,7 +99,7 @@ def _rejected(job: Job, parts: list[Part]) -> Iterator[tuple[Path, int, str, byt
         with open(job.work / f"{part.name}.bad", "rb") as lines:
             for entry in lines:
                 line, reason, text = entry[:-1].split(b"\t", 2)
-                yield job.files[file], before + int(line) + 1, reason.decode(), text
+                yield file, before + int(line) + 1, reason.decode(), text
         before += part.lines
 
 

@@ -1,4 +1,4 @@
-"""The first pass: a task reads a range of lines once and spills its rows as codes."""
+"""The first pass: a task reads a range of a file once and spills its rows as codes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from dlrm_lib.files import sha256
 from dlrm_lib.preprocess import bags, quarantine
+from dlrm_lib.preprocess.forms import Range
 from dlrm_lib.preprocess.job import Job
-from dlrm_lib.preprocess.rows import REASONS, Parser, Rows, encode_integers
-from dlrm_lib.preprocess.source import Range, chunks, lines_before
+from dlrm_lib.preprocess.rows import REASONS, Rows, encode_integers, reasons
 from dlrm_lib.preprocess.spill import Block, Part, write_block, write_dictionaries, written
 from dlrm_lib.preprocess.vocabulary import Dictionary
 
@@ -22,29 +22,26 @@ def hash_or_read(job: Job, item: Path | Range) -> str | list[Part]:
 
 
 def read_range(job: Job, piece: Range) -> list[Part]:
-    """Reads a range of lines and spills its rows as codes, its tokens with their counts, and its rejected lines.
+    """Reads a range of a file and spills its rows as codes, its tokens with their counts, and what is rejected.
 
     Returns:
-        The parts it made: one, unless the range has many more rows than usual, as a large gzip file has.
+        The parts it made: one, unless the range has many more rows than usual, as a large compressed file has.
 
     Raises:
-        InputError: the file cannot be read as text, or has a malformed line where ``strict`` allows none.
+        InputError: the file cannot be read, or has a malformed line where ``strict`` allows none.
     """
     parts: list[Part] = []
-    lines = chunks(piece)
+    rows = piece.read(job.columns)
     more = True
     while more:
-        part, more = _read_part(job, piece, parts, lines)
+        part, more = _read_part(job, piece, parts, rows)
         parts.append(part)
     return parts
 
 
-def _read_part(
-    job: Job, piece: Range, before: list[Part], lines: Iterator[tuple[np.ndarray, int]]
-) -> tuple[Part, bool]:
+def _read_part(job: Job, piece: Range, before: list[Part], read: Iterator[Rows]) -> tuple[Part, bool]:
     """One part, and whether there may be another in the same range."""
     name = f"{piece.number}-{len(before)}"
-    parser = Parser(job.columns)
     dictionaries = [Dictionary() for _ in range(job.columns.categorical)]
     blocks: list[int] = []
     bad = np.zeros(len(REASONS), np.int64)
@@ -52,14 +49,12 @@ def _read_part(
     line = 0
     full = False
     with written(job.work / f"{name}.rows") as spill, written(job.work / f"{name}.bad") as rejected:
-        for data, size in lines:
-            rows = parser.parse(data, size)
-            if len(rows.bad):
+        for rows in read:
+            if rows.bad:
                 if job.config.strict:
-                    first = lines_before(piece) + sum(part.lines for part in before) + line
-                    quarantine.refuse(job, piece, first, data, rows)
-                rejected.writelines(_rejected(data, rows, line))
-                bad += np.bincount(rows.bad[:, 3], minlength=len(REASONS))
+                    quarantine.refuse(job, piece, sum(part.lines for part in before) + line, rows.bad[0])
+                rejected.writelines(_rejected(job, rows, line))
+                bad += np.bincount([each.reason for each in rows.bad], minlength=len(REASONS))
             codes = []
             for j, (dictionary, column) in enumerate(zip(dictionaries, job.columns.tokens, strict=True)):
                 if column.most == 1:
@@ -90,7 +85,8 @@ def _read_part(
     return part, full
 
 
-def _rejected(data: np.ndarray, rows: Rows, line: int) -> Iterator[bytes]:
+def _rejected(job: Job, rows: Rows, line: int) -> Iterator[bytes]:
     """Line number within the part (from 0), reason and text of each rejected line."""
-    for number, start, stop, reason in rows.bad.tolist():
-        yield b"%d\t%s\t%s\n" % (line + number, REASONS[reason].encode(), data[start:stop].tobytes())
+    named = [reason.encode() for reason in reasons(job.columns)]
+    for each in rows.bad:
+        yield b"%d\t%s\t%s\n" % (line + each.line, named[each.reason], each.text)

@@ -1,8 +1,9 @@
 """What a raw line means: the one place that decides which lines are rows, and what their fields are.
 
 A line is ``label TAB integers TAB tokens``, UTF-8, ended by LF or CRLF (or by the end of the file). An empty field is a
-missing value. Label: ``0`` or ``1``. Integer: ``-?[0-9]+`` within 64 bits. Token: any text without tab or newline; a CR
-that does not end the line belongs to the token. Everything else is rejected, with one of ``REASONS``.
+missing value. Label: ``0`` or ``1``, or the two texts that the label's column declares. Integer: ``-?[0-9]+`` within 64
+bits. Token: any text without tab or newline; a CR that does not end the line belongs to the token. Everything else is
+rejected, with one of ``REASONS``.
 
 Two loops read lines. The first knows plain lines alone: short integers, and tokens of eight ASCII bytes, as Criteo's
 are. Whatever else it meets, it leaves to the second, which knows every rule. No line reads differently by the one and
@@ -11,11 +12,12 @@ by the other, which tests hold them to.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from dlrm_lib.columns import RawColumns
+from dlrm_lib.columns import NO_AND_YES, RawColumns
 from dlrm_lib.features import NUMERIC_RULES, NumericRule
 from dlrm_lib.preprocess.compiled import compiled, load8
 from dlrm_lib.preprocess.tokens import TAG, Texts, Tokens
@@ -29,7 +31,7 @@ REASONS = (
     "not an integer",
     "integer beyond 64 bits",
 )
-_BLANK, _ENCODING, _FIELDS, _LABEL, _INTEGER, _RANGE = range(1, len(REASONS) + 1)
+BLANK, ENCODING, FIELDS, LABEL, INTEGER, RANGE = range(1, len(REASONS) + 1)
 
 BOM = b"\xef\xbb\xbf"  # in front of a file's first line it says that the text is UTF-8: no part of the label
 PADDING = 16  # bytes after the text that may be read, never used: a word is read before it is known where a token ends
@@ -41,30 +43,60 @@ _HIGH_BITS = np.uint64(0x8080808080808080)
 _TABLE = 1 << 16  # integers below this are encoded by look-up
 
 
+class Rejected(NamedTuple):
+    """What is no row.
+
+    Attributes:
+        line: The number of its line in the chunk, from 0; of its row, where there are no lines.
+        reason: Index of the reason.
+        text: The line, or the values of the row separated by tabs.
+    """
+
+    line: int
+    reason: int
+    text: bytes
+
+
 class Rows(NamedTuple):
-    """The rows of a chunk of text, still with tokens instead of ids.
+    """The rows of a chunk of a file, whatever its format, still with tokens instead of ids.
 
     Attributes:
         label: bool [rows].
         integer: int64 [rows, N]; 0 where missing.
         missing: bool [rows, N].
         keys: uint64 [M, rows]: the tokens, see ``tokens.py``; 0 where missing.
-        texts: The texts of tagged keys.
-        lines: Lines in the chunk.
-        bad: int32 [rejected lines, 4]: line number from 0, start, stop, index of the reason.
+        texts: For each categorical column, the texts of tagged keys.
+        lines: Lines in the chunk; rows, rejected ones included, where there are no lines.
+        bad: What was rejected, in the order of the file.
     """
 
     label: np.ndarray
     integer: np.ndarray
     missing: np.ndarray
     keys: np.ndarray
-    texts: Texts
+    texts: tuple[Texts, ...]
     lines: int
-    bad: np.ndarray
+    bad: list[Rejected]
 
     def tokens(self, column: int) -> Tokens:
         """A column's tokens."""
-        return Tokens(self.keys[column], self.texts)
+        return Tokens(self.keys[column], self.texts[column])
+
+
+def reasons(columns: RawColumns) -> tuple[str, ...]:
+    """``REASONS``, with the labels that these columns have."""
+    named = f"label is not {columns.label.values[0]} or {columns.label.values[1]}"
+    return tuple(named if index == LABEL - 1 else reason for index, reason in enumerate(REASONS))
+
+
+def values_text(values: Iterable[bytes]) -> bytes:
+    """Values as the text of what is rejected: separated by tabs, on one line."""
+    return b"\t".join(value.replace(b"\t", rb"\t").replace(b"\n", rb"\n") for value in values)
+
+
+def spelled(text: str) -> np.ndarray:
+    """uint8: a text as compiled loops compare it."""
+    return np.frombuffer(text.encode(), np.uint8)
 
 
 class Parser:
@@ -72,6 +104,8 @@ class Parser:
 
     def __init__(self, columns: RawColumns) -> None:
         self._columns = columns
+        self._no, self._yes = map(spelled, columns.label.values)
+        self._plain = columns.label.values == NO_AND_YES
         self._make_room(1 << 12)
 
     def _make_room(self, lines: int) -> None:
@@ -84,6 +118,13 @@ class Parser:
         self._long = np.empty((m * lines, 2), np.int32)
         self._bad = np.empty((lines, 4), np.int32)
 
+    def _make_room_for(self, data: np.ndarray, size: int) -> int:
+        """Makes room for the lines of a text, and returns how many there are."""
+        lines = _count_newlines(data, size)
+        if lines > self._lines:
+            self._make_room(max(lines, 2 * self._lines))
+        return lines
+
     def parse(self, data: np.ndarray, size: int) -> Rows:
         """Reads whole lines.
 
@@ -94,20 +135,26 @@ class Parser:
         Returns:
             Its arrays are views, which the next call overwrites.
         """
-        lines = _count_newlines(data, size)
-        if lines > self._lines:
-            self._make_room(max(lines, 2 * self._lines))
-        rows, rejected, long = _parse(
-            data, size, self._label, self._integer, self._missing, self._keys, self._long, self._bad
-        )
+        lines = self._make_room_for(data, size)
+        rows, rejected, long = _parse(data, size, self._no, self._yes, self._plain, *self._room)
+        bad = self._bad[:rejected].tolist()
+        rejects = [Rejected(line, reason, data[start:stop].tobytes()) for line, start, stop, reason in bad]
+        return self._filled(data, rows, long, lines, rejects)
+
+    @property
+    def _room(self) -> tuple[np.ndarray, ...]:
+        return self._label, self._integer, self._missing, self._keys, self._long, self._bad
+
+    def _filled(self, data: np.ndarray, rows: int, long: int, lines: int, bad: list[Rejected]) -> Rows:
+        """What has been read of ``data`` into the room."""
         return Rows(
             self._label[:rows],
             self._integer[:rows],
             self._missing[:rows],
             self._keys[:, :rows],
-            Texts(data, self._long[:long, 0], self._long[:long, 1]),
+            (Texts(data, self._long[:long, 0], self._long[:long, 1]),) * len(self._keys),
             lines,
-            self._bad[:rejected],
+            bad,
         )
 
 
@@ -174,15 +221,15 @@ def _count_newlines(data, size):
 
 
 @compiled
-def _parse(data, size, label, integer, missing, keys, long, bad):
+def _parse(data, size, no, yes, plain, label, integer, missing, keys, long, bad):
     """Fills the arrays, which have room for every line; returns how many rows, rejected lines and long tokens."""
     row, rejected, texts, line, at = 0, 0, 0, 0, 0
     while at < size:
-        after = _plain_line(data, at, row, label, integer, missing, keys)
+        after = _plain_line(data, at, row, label, integer, missing, keys) if plain else 0
         if after > 0:
             row += 1
         else:
-            reason, stop, after, more = _any_line(data, at, row, label, integer, missing, keys, long, texts)
+            reason, stop, after, more = _any_line(data, at, row, no, yes, label, integer, missing, keys, long, texts)
             if reason == 0:
                 row += 1
                 texts = more
@@ -241,7 +288,7 @@ def _plain_line(data, at, row, label, integer, missing, keys):
 
 
 @compiled
-def _any_line(data, first, row, label, integer, missing, keys, long, texts):
+def _any_line(data, first, row, no, yes, label, integer, missing, keys, long, texts):
     """Reads a line by every rule; returns what is wrong, where it ends, where the next starts, how many long tokens."""
     n, m = integer.shape[1], keys.shape[0]
     begin = at = first
@@ -257,44 +304,61 @@ def _any_line(data, first, row, label, integer, missing, keys, long, texts):
         if byte == _NEWLINE and at > first and data[at - 1] == _RETURN:
             stop -= 1
         if field == 0:
-            label[row] = data[begin] == _ZERO + 1
-            if stop - begin != 1 or data[begin] < _ZERO or data[begin] > _ZERO + 1:
-                reason = _LABEL
+            label[row] = is_text(data, begin, stop, yes)
+            if not label[row] and not is_text(data, begin, stop, no):
+                reason = LABEL
         elif field <= n:
-            value, fault = _integer(data, begin, stop)
+            value, fault = read_integer(data, begin, stop)
             integer[row, field - 1] = value
             missing[row, field - 1] = stop == begin
             if reason == 0:
                 reason = fault
         elif field <= n + m:
-            key = np.uint64(0)
-            short = stop - begin <= 8
-            if short:
-                for k in range(stop - 1, begin - 1, -1):
-                    short &= data[k] != 0
-                    key = (key << np.uint64(8)) | np.uint64(data[k])
-            if not short:
-                key = TAG | np.uint64(texts)
-                long[texts, 0] = begin
-                long[texts, 1] = stop - begin
-                texts += 1
-            keys[field - 1 - n, row] = key
+            keys[field - 1 - n, row], texts = read_token(data, begin, stop, long, texts)
         field += 1
         at += 1
         begin = at
         if byte == _NEWLINE:
             break
     if stop == first:
-        reason = _BLANK
-    elif seen >= 128 and not _is_utf8(data, first, stop):
-        reason = _ENCODING
+        reason = BLANK
+    elif seen >= 128 and not is_utf8(data, first, stop):
+        reason = ENCODING
     elif field != 1 + n + m:
-        reason = _FIELDS
+        reason = FIELDS
     return reason, stop, at, texts
 
 
 @compiled
-def _integer(data, begin, stop):
+def is_text(data, begin, stop, text):
+    """Whether a field is exactly this text."""
+    if stop - begin != text.size:
+        return False
+    for k in range(text.size):  # noqa: SIM110 (numba does not compile all(...))
+        if data[begin + k] != text[k]:
+            return False
+    return True
+
+
+@compiled
+def read_token(data, begin, stop, long, texts):
+    """The key of a token, and how many long ones there are with it: it is added to them if it is one."""
+    key = np.uint64(0)
+    short = stop - begin <= 8
+    if short:
+        for k in range(stop - 1, begin - 1, -1):
+            short &= data[k] != 0
+            key = (key << np.uint64(8)) | np.uint64(data[k])
+    if not short:
+        key = TAG | np.uint64(texts)
+        long[texts, 0] = begin
+        long[texts, 1] = stop - begin
+        texts += 1
+    return key, texts
+
+
+@compiled
+def read_integer(data, begin, stop):
     """The integer in a field and what is wrong with it (0: nothing). An empty field is 0."""
     if begin == stop:
         return 0, 0
@@ -302,26 +366,26 @@ def _integer(data, begin, stop):
     if negative:
         begin += 1
     if begin == stop:
-        return 0, _INTEGER
+        return 0, INTEGER
     fault = 0
     value = 0  # minus the magnitude: the negative side has room for one more
     for i in range(begin, stop):
         if data[i] < _ZERO or data[i] > _NINE:
-            return 0, _INTEGER
+            return 0, INTEGER
         digit = np.int64(data[i]) - _ZERO
         if value < (_LEAST + digit + 9) // 10:  # value * 10 - digit would be below the least integer
-            fault = _RANGE
+            fault = RANGE
             value = 0
         value = value * 10 - digit
     if negative:
         return value, fault
     if value == _LEAST:
-        return 0, _RANGE
+        return 0, RANGE
     return -value, fault
 
 
 @compiled
-def _is_utf8(data, begin, stop):
+def is_utf8(data, begin, stop):
     """Whether the bytes are well-formed UTF-8 (Unicode standard, table 3-7): no overlong form, no surrogate."""
     at = begin
     while at < stop:

@@ -1,0 +1,59 @@
+"""What could be declared so that a file is read: tried on the beginning of the file before it is advised."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dlrm_lib.columns import NO_AND_YES, CategoricalColumn, LabelColumn, NumericalColumn, RawColumns
+from dlrm_lib.errors import InputError
+from dlrm_lib.preprocess.formats import CLEAN, LABELS
+
+if TYPE_CHECKING:
+    from dlrm_lib.preprocess.forms import Form
+
+
+def label_values(path: Path, form: Form, columns: RawColumns) -> tuple[str, str] | None:
+    """The labels that a file turns out to have if they are not those that are declared, and all else is in order."""
+    if _holds_rows(path, form, columns):
+        return None
+    for no, yes in LABELS:
+        label = dataclasses.replace(columns.label, values=(no.decode(), yes.decode()))
+        if _holds_rows(path, form, dataclasses.replace(columns, label=label)):
+            return label.values
+    return None
+
+
+def flags(path: Path, form: Form, names: Sequence[str], columns: RawColumns) -> str | None:
+    """The flags that declare a file's columns in the order in which a line without names has them, if they are so."""
+    names = [name for name in names if name]  # pandas leaves its index without one
+    if len(names) != columns.total or any("," in name for name in names):
+        return None
+    numbers, tokens = names[1 : 1 + columns.numerical], names[1 + columns.numerical :]
+    named = RawColumns(
+        label=LabelColumn(name=names[0]),
+        numbers=tuple(NumericalColumn(name=name) for name in numbers),
+        tokens=tuple(CategoricalColumn(name=name) for name in tokens),
+    )
+    values = NO_AND_YES if _holds_rows(path, form, named) else label_values(path, form, named)
+    if values is None:
+        return None
+    said = {"label": names[:1], "numerical": numbers, "categorical": tokens}
+    spelled = [f"--{flag} {','.join(some)}" for flag, some in said.items() if some]
+    return " ".join(spelled + ([flag_of(values)] if values != NO_AND_YES else []))
+
+
+def flag_of(values: tuple[str, str]) -> str:
+    """The flag that declares labels."""
+    return f"--label_values={values[0]},{values[1]}"
+
+
+def _holds_rows(path: Path, form: Form, columns: RawColumns) -> bool:
+    try:
+        first = next(form.read(path, 0, form.bounds(path, sys.maxsize)[-1], columns), None)
+    except InputError:
+        return False
+    return first is not None and first.lines > 0 and len(first.bad) <= CLEAN * first.lines
