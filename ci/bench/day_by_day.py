@@ -50,8 +50,15 @@ from dlrm_lib.training import (
 
 PRESET, FIRST_DAYS, SEEDS = "laptop", 2, (1, 2, 3)
 FURTHER, ANEW, LEFT = "trained further", "trained anew", "left as it was"
-# Of the settings of one more pass, those with the best AUC on the validation rows, the second half of the next day.
-ONE_PASS: dict[str, Any] = {"epochs": 1}
+# Chosen on the second halves of days 3 to 5, with seed 1, where the first model as it was has a mean AUC of 0.8001. These
+# give 0.8022, batch_factor 0.5 0.8020; the preset's decay of embeddings too, 0.7992, and its lr of 0.01 as well, 0.7899.
+ONE_PASS: dict[str, Any] = {
+    "epochs": 1,
+    "lr": 0.001,
+    "batch_factor": 1.0,
+    "embedding_decay": 0.0,
+    "interaction_lasso": 0.0,
+}
 
 
 def encoded(raw: Path, days: range, folder: Path, config: Config, **vocabulary: Any) -> tuple[EncodedDataset, float]:
