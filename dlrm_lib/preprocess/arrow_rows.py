@@ -80,8 +80,8 @@ def rows_of(table: pa.RecordBatch, columns: RawColumns) -> Rows:
         texts.append(of_column)
         fault = np.where(fault, fault, wrong)
     for array in arrays:
-        if (wrong := _not_utf8(array)) is not None:
-            fault[wrong] = ENCODING  # which counts before any other fault
+        if (not_text := _not_utf8(array)) is not None:
+            fault[not_text] = ENCODING  # which counts before any other fault
     bad = np.flatnonzero(fault)
     if len(bad):
         good = np.flatnonzero(fault == 0)
@@ -146,6 +146,11 @@ def _tokens(array: pa.Array, keys: np.ndarray) -> tuple[Texts, np.ndarray]:
     if array.type == pa.float64():
         whole, missing, fault = _integers(array)
         array = pa.array(whole, mask=missing)
+    if types.is_integer(array.type):  # spelled once for each value
+        of_values = array.dictionary_encode()
+        spelled = of_values.dictionary.cast(pa.string()).cast(_TEXT)
+        texts, _ = _tokens(pa.DictionaryArray.from_arrays(of_values.indices, spelled), keys)
+        return texts, fault
     if array.type != _TEXT:
         array = array.cast(pa.string()).cast(_TEXT)
     ends, data, valid = _buffers(array)

@@ -63,7 +63,11 @@ class Dictionary:
         if len(tokens.texts.start):
             tagged = np.flatnonzero(keys >= TAG)
             keys = keys.copy()
-            keys[tagged] = self._long.keys(tokens.texts, (keys[tagged] ^ TAG).astype(np.int64))
+            which = (keys[tagged] ^ TAG).astype(np.int64)
+            if len(which) > len(tokens.texts.start):  # texts that several tokens share are looked up once
+                keys[tagged] = self._long.keys(tokens.texts, np.arange(len(tokens.texts.start)))[which]
+            else:
+                keys[tagged] = self._long.keys(tokens.texts, which)
         most = self.size + len(keys)
         self._keys = grown(self._keys, most + 1)
         self._counts = grown(self._counts, most + 1)
