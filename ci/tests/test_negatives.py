@@ -26,6 +26,7 @@ from dlrm_lib.manifest import Manifest
 from dlrm_lib.metrics import entropy
 from dlrm_lib.negatives import among_all, logit_shift, stays
 from dlrm_lib.preprocess.needs import disk_needs, estimate_needs
+from dlrm_lib.preprocess.text import PlainLines
 from dlrm_lib.splitmix64 import splitmix64
 from dlrm_lib.training import (
     Progress,
@@ -300,7 +301,10 @@ def test_less_disk_is_needed_where_fewer_rows_are_kept(tmp_path):
     row = b"\t1\t2\ta\tb\tc\n"
     source = write_days(tmp_path / "raw", (b"1" + row + (b"0" + row) * 9) * 100, (b"1" + row + (b"0" + row) * 9) * 50)
     days = sorted(source.glob("day_*"))
-    needs = {rate: estimate_needs(days, SMALL, 2, PreprocessConfig(negative_rate=rate)) for rate in (1.0, 0.1)}
+    needs = {
+        rate: estimate_needs(days, [PlainLines()] * 2, SMALL, 2, PreprocessConfig(negative_rate=rate))
+        for rate in (1.0, 0.1)
+    }
     assert (needs[1.0].output_bytes, needs[1.0].spill_bytes) == disk_needs(1500, SMALL)
     kept = 500 + 1000 * (0.15 + 0.85 * 0.1)  # half as many clicks again as were seen: an upper bound
     assert needs[0.1].output_bytes == pytest.approx(kept * 17)

@@ -23,6 +23,7 @@ from dlrm_lib.commands.inspection import inspect
 from dlrm_lib.config import fields
 from dlrm_lib.console import progress_bars, say
 from dlrm_lib.errors import InputError
+from dlrm_lib.features import FeatureSpec
 
 
 def doctor(_: argparse.Namespace) -> None:
@@ -140,7 +141,7 @@ def preprocess(arguments: argparse.Namespace) -> None:
 
 
 def columns_of(arguments: argparse.Namespace) -> RawColumns:
-    """The columns as flags or a feature spec declare them; Criteo's where nothing does."""
+    """The columns as flags or a feature spec declare them; where nothing does, those of the vocabulary, or Criteo's."""
     flags = {name: getattr(arguments, name) for name in ("label", "numerical", "categorical", "label_values")}
     given = {f"--{name}": value for name, value in flags.items() if value is not None}
     if arguments.feature_spec:
@@ -151,9 +152,12 @@ def columns_of(arguments: argparse.Namespace) -> RawColumns:
                 remedy="Give one of the two; a feature spec can say what the flags do.",
             )
         return RawColumns.read(arguments.feature_spec)
-    label = LabelColumn(name=arguments.label or "label", values=arguments.label_values or NO_AND_YES)
-    if given.keys() <= {"--label_values"}:
-        return dataclasses.replace(CRITEO, label=label)
+    columns = FeatureSpec.read(arguments.vocabulary / "feature_spec.yaml").columns if arguments.vocabulary else CRITEO
+    if not given:
+        return columns
+    label = LabelColumn(name=arguments.label or columns.label.name, values=arguments.label_values or NO_AND_YES)
+    if given.keys() == {"--label_values"}:
+        return dataclasses.replace(columns, label=label)
     return RawColumns(
         label=label,
         numbers=tuple(NumericalColumn(name=name) for name in arguments.numerical or ()),

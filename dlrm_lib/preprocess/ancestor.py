@@ -108,6 +108,13 @@ class Ancestor:
                         found=f"{kind} column {place}, counted from 0: {name}, and there {other}",
                         remedy="Leave out --feature_spec, or take the vocabulary of rows that have these columns.",
                     )
+        for column, other in zip(columns.tokens, self.columns.tokens, strict=True):
+            if column.most != other.most:
+                raise InputError(
+                    f"Column {column.name} has bags of another size than in {self.folder}.",
+                    found=f"most: {column.most}, and there {other.most}",
+                    remedy=f"Declare most: {other.most}, or leave out --feature_spec.",
+                )
         return columns
 
     @property
