@@ -36,8 +36,9 @@ from dlrm_lib.columns import CategoricalColumn, LabelColumn, NumericalColumn, Ra
 from dlrm_lib.config import PreprocessConfig, digest
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
+from dlrm_lib.features import FeatureSpec
 from dlrm_lib.manifest import Manifest
-from dlrm_lib.preprocess import pipeline, preprocess, rare, session
+from dlrm_lib.preprocess import ancestor, pipeline, preprocess, rare, session
 from dlrm_lib.preprocess.ancestor import inherited
 from dlrm_lib.preprocess.tokens import Tokens
 
@@ -176,6 +177,25 @@ def test_values_without_an_id_are_written_in_one_order(tmp_path: Path, monkeypat
     assert pq.read_table(tmp_path / "none").schema == pq.read_table(tmp_path / "rare").schema
 
 
+def test_what_is_known_is_read_in_batches(first: tuple[Path, oracle.Expected], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ancestor, "_BATCH_ROWS", 4)
+    encoded, expected = first
+    before = ancestor.Ancestor.open(encoded, extend=True)
+    for column in range(3):
+        found = list(before.known(column))
+        assert max(len(known.counts) for known in found) <= 4
+        rows = [
+            row
+            for known in found
+            for row in zip(known.tokens.strings().to_pylist(), known.counts, known.ids, strict=True)
+        ]
+        assert rows[: len(expected.vocabularies[column])] == expected.vocabularies[column]
+        rest = rows[len(expected.vocabularies[column]) :]
+        assert sorted(rest) == sorted((value, count, 0) for value, count in expected.rare[column].items())
+        assert before.sizes[column] == len(rows)
+        assert not any(known.missing for known in found)
+
+
 def test_tokens_come_back_from_their_texts() -> None:
     texts = ["", "short", "12345678", "123456789", "nul\0", "é😀", "a" * 300]
     strings = pa.array(["left out", *texts], pa.large_string()).slice(1)
@@ -206,6 +226,20 @@ def test_a_run_that_was_interrupted_goes_on_unless_the_vocabulary_changed(
         expected = check(tmp_path / "day", output, LIMITED, earlier=earlier, announce=said.append, **options)
         assert sum("going on" in sentence for sentence in said) == (not changed)
         assert sum("removed" in sentence for sentence in said) == changed
+
+
+def test_a_run_goes_on_only_with_the_counts_that_it_began_with(
+    first: tuple[Path, oracle.Expected], tmp_path: Path
+) -> None:
+    """The manifest does not tell of those without an id."""
+    encoded = Path(shutil.copytree(first[0], tmp_path / "encoded"))
+    identities = set()
+    for extend in (True, False):
+        before = ancestor.Ancestor.open(encoded, extend=extend)
+        identities.add(pipeline._identity([], SMALL, LIMITED, None, before))
+    shutil.copy(before.files[-2], before.files[-1])
+    identities.add(pipeline._identity([], SMALL, LIMITED, None, before))
+    assert len(identities | {pipeline._identity([], SMALL, LIMITED, None, None)}) == 4
 
 
 def test_an_earlier_version_s_data_set_can_be_taken_over_frozen(
@@ -256,6 +290,11 @@ def no_parquet(folder: Path) -> None:
     (folder / "vocabulary" / "rare" / "cat_2.parquet").write_text("counts")
 
 
+def other_spec(folder: Path) -> None:
+    path = folder / "feature_spec.yaml"
+    dataclasses.replace(FeatureSpec.read(path), cardinalities=(2, 3, 4)).write(path)
+
+
 def no_manifest(folder: Path) -> None:
     (folder / "manifest.json").unlink()
 
@@ -267,6 +306,7 @@ def no_manifest(folder: Path) -> None:
         (shorter, "cat_1.parquet does not fit the manifest.\n  found: "),
         (other_order, "cat_1.parquet does not fit the manifest.\n  found: other values, or in another order"),
         (no_parquet, "rare/cat_2.parquet cannot be read.\n  found: Parquet"),
+        (other_spec, "feature_spec.yaml does not fit the manifest.\n  found: cardinalities [2, 3, 4]"),
         (no_manifest, "encoded holds no finished data set.\n  found: no manifest.json"),
     ],
 )

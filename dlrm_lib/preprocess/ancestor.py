@@ -70,7 +70,10 @@ class Ancestor:
                 keeps no counts of the values without an id.
         """
         manifest = Manifest.read(folder)
-        columns = FeatureSpec.read(folder / "feature_spec.yaml").columns
+        spec = FeatureSpec.read(folder / "feature_spec.yaml")
+        if list(spec.cardinalities) != manifest.cardinalities:
+            raise _other_values(folder / "feature_spec.yaml", f"cardinalities {list(spec.cardinalities)}")
+        columns = spec.columns
         sizes = [_rows(_kept(folder, column)) for column in range(columns.categorical)]
         for column, (rows, cardinality) in enumerate(zip(sizes, manifest.cardinalities, strict=True)):
             if rows != cardinality - 1:

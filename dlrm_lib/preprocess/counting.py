@@ -112,9 +112,7 @@ def count_part(job: Job, bin_of: dict[Share, int], index: int, part: Part, count
         elif counted <= 0:
             counts = np.zeros_like(counts)
         missing = min(max(counted, 0), part.rows) - int(counts.sum())
-        yield from _blobs(
-            bin_of, column, index, tokens, counts.astype(np.int32), np.zeros_like(counts, np.int32), missing
-        )
+        yield from _blobs(bin_of, column, index, tokens, counts.astype(np.int32), np.zeros(0, np.int32), missing)
 
 
 def count_before(job: Job, bin_of: dict[Share, int], column: int) -> Iterator[tuple[int, Blob]]:
@@ -132,12 +130,12 @@ def _blobs(
     ids: np.ndarray,
     missing: int,
 ) -> Iterator[tuple[int, Blob]]:
-    """Cuts tokens of a column into its shares; a part's ids, which are not known yet, are left out."""
+    """Cuts tokens of a column into its shares; those of a part have no ids yet."""
     for share in (share for share in bin_of if share.column == column):
-        some, of_some, given = tokens, counts, ids if part == BEFORE else ids[:0]
+        some, of_some, given = tokens, counts, ids
         if share.of > 1:
             which = members(tokens, share)
-            some, of_some, given = tokens.take(which), counts[which], given[which] if len(given) else given
+            some, of_some, given = tokens.take(which), counts[which], ids[which] if len(ids) else ids
         packed = [array.tobytes() for array in (*some.arrays(), of_some, given)]
         yield bin_of[share], Blob(share, part, missing if share.number == 0 else 0, *packed)
 
