@@ -21,7 +21,7 @@ from dlrm_lib.errors import InputError
 
 ENDINGS = ("-dark.svg", ".png", ".svg")
 ALL = dict(PICTURES)
-SHOWN = ("preprocessing", "seeds", "step_speed", "throughput")  # in the section
+SHOWN = ("day_by_day", "preprocessing", "seeds", "step_speed", "throughput")  # in the section
 PAGES = ("README.md", "docs/results.md")
 
 
