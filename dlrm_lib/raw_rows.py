@@ -70,18 +70,19 @@ def _first(piece: Range, rows: int, columns: RawColumns) -> pd.DataFrame:
 
     read, tables, parser = 0, [], Parser(columns)
     for data, size in chunks(piece):
-        tables.append(_table(parser.parse(data, size)).assign(part=piece.number))
+        tables.append(_table(parser.parse(data, size), columns).assign(part=piece.number))
         read += len(tables[-1])
         if read >= rows:
             break
-    return pd.concat(tables or [_table(parse(b"", columns))], ignore_index=True).head(rows)
+    return pd.concat(tables or [_table(parse(b"", columns), columns)], ignore_index=True).head(rows)
 
 
-def _table(rows: Rows) -> pd.DataFrame:
+def _table(rows: Rows, columns: RawColumns) -> pd.DataFrame:
     import pandas as pd
 
-    integers = np.where(rows.missing, np.nan, rows.integer)
+    numbers = np.where(rows.missing, np.nan, rows.integer)
+    numbers[:, [column.type == "decimal" for column in columns.numbers]] = rows.decimal
     fields = {"part": 0, "label": rows.label.copy()}
-    fields |= {f"I{i}": values for i, values in enumerate(integers.T, 1)}
+    fields |= {f"I{i}": values for i, values in enumerate(numbers.T, 1)}
     fields |= {f"C{j + 1}": pd.array(rows.tokens(j).strings().to_pylist(), dtype="str") for j in range(len(rows.keys))}
     return pd.DataFrame(fields)

@@ -16,8 +16,9 @@ from dlrm_lib.backends import pick
 from dlrm_lib.config import Config, digest
 from dlrm_lib.dataset import EncodedDataset, PackedDataset, RandomDataset
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import NUMERIC_RULES, FeatureSpec
+from dlrm_lib.features import FeatureSpec
 from dlrm_lib.manifest import Manifest
+from dlrm_lib.numeric_rules import NUMERIC_RULES
 from dlrm_lib.training import (
     Results,
     build,

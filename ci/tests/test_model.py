@@ -17,11 +17,12 @@ from dlrm_lib.backends import pick
 from dlrm_lib.config import ModelConfig
 from dlrm_lib.dataset import Batch
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import NUMERIC_RULES, FeatureSpec, NumericRule
+from dlrm_lib.features import FeatureSpec
 from dlrm_lib.model import DLRM, blueprint
 from dlrm_lib.model.interactions import interaction
 from dlrm_lib.model.layers import MissingFlags, NumberEmbedding, Standardise, mlp
-from dlrm_lib.preprocess.rows import encode_integers
+from dlrm_lib.numeric_rules import NUMERIC_RULES, LogRule
+from dlrm_lib.preprocess.numbers import encode_integers
 
 SPEC = FeatureSpec(numerical=5, cardinalities=(4, 9, 30))
 CONFIG = ModelConfig(embedding_dim=6, bottom_mlp_sizes=(8, 6), top_mlp_sizes=(10, 1))
@@ -272,7 +273,7 @@ def test_each_column_has_its_own_number_for_missing():
 
 def test_a_flag_is_an_input_of_its_own_behind_the_standardised_numbers():
     settings = {"embedding_dim": 6, "bottom_mlp_sizes": (8, 6), "top_mlp_sizes": (10, 1), "standardise": True}
-    rule = NumericRule(name="another", shift=2, missing_number=2.5)
+    rule = LogRule(name="another", shift=2, missing_number=2.5)
     spec = replace(SPEC, numeric_rules=(rule,) * SPEC.numerical)
     model, batch = DLRM(spec, ModelConfig(**settings, flag_missing=True)), random_batch(rows=4)
     batch.numerical[1, 3] = batch.numerical[2, 0] = 2.5

@@ -18,7 +18,8 @@ from dlrm_lib.errors import InputError
 from dlrm_lib.preprocess import counting, rows, shuffle, source
 from dlrm_lib.preprocess.counting import Share
 from dlrm_lib.preprocess.job import Job
-from dlrm_lib.preprocess.rows import PADDING, REASONS, Parser, encode_integers, parse
+from dlrm_lib.preprocess.numbers import encode_integers
+from dlrm_lib.preprocess.rows import PADDING, REASONS, Parser, parse
 from dlrm_lib.preprocess.spill import Part, read_piece, write_pieces
 from dlrm_lib.preprocess.tokens import TAG, Tokens, joined
 from dlrm_lib.preprocess.vocabulary import Dictionary, rank

@@ -74,6 +74,7 @@ def preprocess(arguments: argparse.Namespace) -> None:
     """Encodes raw rows with Spark."""
     from dlrm_lib.columns import CRITEO, RawColumns
     from dlrm_lib.drift import drift_remarks
+    from dlrm_lib.features import FeatureSpec
     from dlrm_lib.preprocess import preprocess
 
     refuse_several_processes()
@@ -109,7 +110,7 @@ def preprocess(arguments: argparse.Namespace) -> None:
         print(f"{lines:>12,} {reason}")
     if manifest.quarantined:
         print(f"{'':>12} see {arguments.output / 'quarantine' / 'rejected.tsv'}")
-    for remark in drift_remarks(manifest):
+    for remark in drift_remarks(manifest, FeatureSpec.read(arguments.output / "feature_spec.yaml")):
         print(f"{'remark':>10}: {remark}")
 
 

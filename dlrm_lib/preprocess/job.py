@@ -21,6 +21,7 @@ class Job:
         files: The raw files, in time order.
         part_rows: A part ends with the chunk that reaches so many rows; this bounds the memory of a task.
         bin_tokens: A counting task merges about so many (part, token) pairs at most, for the same reason.
+        learned_rows: Numeric rules are learned from all training rows up to so many, else from about so many.
     """
 
     folder: Path
@@ -30,3 +31,4 @@ class Job:
     files: tuple[Path, ...] = ()
     part_rows: int = 1 << 19
     bin_tokens: int = 1 << 23
+    learned_rows: int = 1 << 18

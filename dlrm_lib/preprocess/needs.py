@@ -15,6 +15,7 @@ from pathlib import Path
 from dlrm_lib.columns import RawColumns
 from dlrm_lib.errors import InputError
 from dlrm_lib.memory import available_memory
+from dlrm_lib.preprocess.numbers import learned
 
 _GB = 10**9
 _SAMPLE = 1 << 20  # bytes
@@ -82,7 +83,7 @@ def disk_needs(rows: int, columns: RawColumns) -> tuple[int, int]:
     """Bytes of the data set and of the intermediate files that so many rows take at most."""
     output = rows * (1 + 2 * columns.numerical + 4 * columns.categorical)
     # Codes and dealt rows, at the moment when both are there; the dictionaries are small beside them.
-    return output, 2 * output + 8 * rows
+    return output, 2 * output + 8 * rows * (1 + len(learned(columns)))
 
 
 def memory_needs(cores: int) -> int:

@@ -10,7 +10,8 @@ import numpy as np
 from dlrm_lib.files import sha256
 from dlrm_lib.preprocess import quarantine
 from dlrm_lib.preprocess.job import Job
-from dlrm_lib.preprocess.rows import REASONS, Parser, Rows, encode_integers
+from dlrm_lib.preprocess.numbers import encode_numbers
+from dlrm_lib.preprocess.rows import REASONS, Parser, Rows
 from dlrm_lib.preprocess.source import Range, chunks, lines_before
 from dlrm_lib.preprocess.spill import Block, Part, write_block, write_dictionaries, written
 from dlrm_lib.preprocess.vocabulary import Dictionary
@@ -23,6 +24,8 @@ def hash_or_read(job: Job, item: Path | Range) -> str | list[Part]:
 
 def read_range(job: Job, piece: Range) -> list[Part]:
     """Reads a range of lines and spills its rows as codes, its tokens with their counts, and its rejected lines.
+
+    Numbers whose rule is learned are spilled beside the rows as they are.
 
     Returns:
         The parts it made: one, unless the range has many more rows than usual, as a large gzip file has.
@@ -50,7 +53,11 @@ def _read_part(
     bad = np.zeros(len(REASONS), np.int64)
     line = 0
     full = False
-    with written(job.work / f"{name}.rows") as spill, written(job.work / f"{name}.bad") as rejected:
+    with (
+        written(job.work / f"{name}.rows") as spill,
+        written(job.work / f"{name}.numbers") as waiting,
+        written(job.work / f"{name}.bad") as rejected,
+    ):
         for data, size in lines:
             rows = parser.parse(data, size)
             if len(rows.bad):
@@ -62,7 +69,8 @@ def _read_part(
             codes = [dictionary.codes(rows.tokens(j), count=True) for j, dictionary in enumerate(dictionaries)]
             small = [dictionary.size < 1 << 16 for dictionary in dictionaries]
             codes = [of.astype(np.uint16) if fits else of for of, fits in zip(codes, small, strict=True)]
-            numerical = encode_integers(rows.integer, rows.missing, job.config.numeric_rule)
+            numerical, numbers = encode_numbers(rows, job.columns, job.config.numeric_rule)
+            waiting.write(numbers.data)
             write_block(spill, Block(rows.label, numerical, codes))
             blocks.append(len(rows.label))
             line += rows.lines

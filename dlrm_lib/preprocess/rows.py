@@ -1,8 +1,9 @@
 """What a raw line means: the one place that decides which lines are rows, and what their fields are.
 
-A line is ``label TAB integers TAB tokens``, UTF-8, ended by LF or CRLF (or by the end of the file). An empty field is a
-missing value. Label: ``0`` or ``1``. Integer: ``-?[0-9]+`` within 64 bits. Token: any text without tab or newline; a CR
-that does not end the line belongs to the token. Everything else is rejected, with one of ``REASONS``.
+A line is ``label TAB numbers TAB tokens``, UTF-8, ended by LF or CRLF (or by the end of the file). An empty field is a
+missing value. Label: ``0`` or ``1``. Integer: ``-?[0-9]+`` within 64 bits. Decimal number: see ``decimals.py``. Token:
+any text without tab or newline; a CR that does not end the line belongs to the token. Everything else is rejected, with
+one of ``REASONS``.
 
 Two loops read lines. The first knows plain lines alone: short integers, and tokens of eight ASCII bytes, as Criteo's
 are. Whatever else it meets, it leaves to the second, which knows every rule. No line reads differently by the one and
@@ -16,11 +17,11 @@ from typing import NamedTuple
 import numpy as np
 
 from dlrm_lib.columns import RawColumns
-from dlrm_lib.features import NUMERIC_RULES, NumericRule
 from dlrm_lib.preprocess.compiled import compiled, load8
+from dlrm_lib.preprocess.decimals import TOO_LARGE, digits_of, read_decimal, settle
 from dlrm_lib.preprocess.tokens import TAG, Texts, Tokens
 
-# If a line has several faults, the first of this list is given; among its integers, the first faulty one.
+# If a line has several faults, the first of this list is given; among its numbers, the first faulty one.
 REASONS = (
     "blank line",
     "not UTF-8",
@@ -28,8 +29,10 @@ REASONS = (
     "label is not 0 or 1",
     "not an integer",
     "integer beyond 64 bits",
+    "not a decimal number",
+    "decimal number too large",
 )
-_BLANK, _ENCODING, _FIELDS, _LABEL, _INTEGER, _RANGE = range(1, len(REASONS) + 1)
+_BLANK, _ENCODING, _FIELDS, _LABEL, _INTEGER, _RANGE, _DECIMAL, _LARGE = range(1, len(REASONS) + 1)
 
 BOM = b"\xef\xbb\xbf"  # in front of a file's first line it says that the text is UTF-8: no part of the label
 PADDING = 16  # bytes after the text that may be read, never used: a word is read before it is known where a token ends
@@ -38,7 +41,6 @@ _TAB, _NEWLINE, _RETURN, _MINUS, _ZERO, _NINE = (ord(c) for c in "\t\n\r-09")
 _LEAST = -(2**63)
 _SPACES = np.uint64(0x2020202020202020)
 _HIGH_BITS = np.uint64(0x8080808080808080)
-_TABLE = 1 << 16  # integers below this are encoded by look-up
 
 
 class Rows(NamedTuple):
@@ -46,8 +48,9 @@ class Rows(NamedTuple):
 
     Attributes:
         label: bool [rows].
-        integer: int64 [rows, N]; 0 where missing.
+        integer: int64 [rows, N]; 0 where missing, and in columns of decimals.
         missing: bool [rows, N].
+        decimal: float64 [rows, D], of the columns of decimals alone; NaN where missing.
         keys: uint64 [M, rows]: the tokens, see ``tokens.py``; 0 where missing.
         texts: The texts of tagged keys.
         lines: Lines in the chunk.
@@ -57,6 +60,7 @@ class Rows(NamedTuple):
     label: np.ndarray
     integer: np.ndarray
     missing: np.ndarray
+    decimal: np.ndarray
     keys: np.ndarray
     texts: Texts
     lines: int
@@ -72,6 +76,7 @@ class Parser:
 
     def __init__(self, columns: RawColumns) -> None:
         self._columns = columns
+        self._digits = digits_of(columns)
         self._make_room(1 << 12)
 
     def _make_room(self, lines: int) -> None:
@@ -80,6 +85,9 @@ class Parser:
         self._label = np.empty(lines, np.bool_)
         self._integer = np.empty((lines, n), np.int64)
         self._missing = np.empty((lines, n), np.bool_)
+        decimals = np.count_nonzero(self._digits)
+        self._decimal = np.empty((lines, decimals))
+        self._spelled = np.empty((lines, decimals, 2), np.int32)
         self._keys = np.empty((m, lines), np.uint64)
         self._long = np.empty((m * lines, 2), np.int32)
         self._bad = np.empty((lines, 4), np.int32)
@@ -97,13 +105,14 @@ class Parser:
         lines = _count_newlines(data, size)
         if lines > self._lines:
             self._make_room(max(lines, 2 * self._lines))
-        rows, rejected, long = _parse(
-            data, size, self._label, self._integer, self._missing, self._keys, self._long, self._bad
-        )
+        numbers = self._digits, self._integer, self._missing, self._decimal, self._spelled
+        rows, rejected, long = _parse(data, size, self._label, numbers, self._keys, self._long, self._bad)
+        settle(data, self._spelled[:rows], self._decimal[:rows])
         return Rows(
             self._label[:rows],
             self._integer[:rows],
             self._missing[:rows],
+            self._decimal[:rows],
             self._keys[:, :rows],
             Texts(data, self._long[:long, 0], self._long[:long, 1]),
             lines,
@@ -118,53 +127,6 @@ def parse(text: bytes, columns: RawColumns) -> Rows:
     return Parser(columns).parse(np.frombuffer(text + bytes(PADDING), np.uint8), len(text))
 
 
-def encode_integers(integer: np.ndarray, missing: np.ndarray, rule: str) -> np.ndarray:
-    """The numerical features: a logarithm in float64, rounded once to float16.
-
-    Args:
-        integer: int64 [rows, N]; 0 where missing.
-        missing: bool [rows, N].
-        rule: A key of ``NUMERIC_RULES``.
-
-    Returns:
-        float16 [rows, N].
-    """
-    table = _TABLES[rule]
-    encoded = np.empty(integer.shape, np.uint16)
-    if _look_up(integer, missing, table.view(np.uint16), encoded):
-        large = integer >= _TABLE
-        # As unsigned numbers, for the sum of int64 could overflow.
-        shifted = integer[large].astype(np.uint64) + np.uint64(NUMERIC_RULES[rule].shift)
-        encoded[large] = np.log(shifted.astype(np.float64)).astype(np.float16).view(np.uint16)
-    return encoded.view(np.float16)
-
-
-def _table(rule: NumericRule) -> np.ndarray:
-    """float16: what missing becomes, then what integers from ``-shift`` to ``_TABLE - 1`` become."""
-    logarithms = np.log(np.maximum(np.arange(_TABLE + rule.shift, dtype=np.float64), 1.0))
-    return np.concatenate([[rule.missing_number], logarithms]).astype(np.float16)
-
-
-_TABLES = {name: _table(rule) for name, rule in NUMERIC_RULES.items()}
-
-
-@compiled
-def _look_up(integer, missing, table, encoded):
-    """Encodes the integers that the table has; returns whether there are larger ones."""
-    shift = len(table) - 1 - _TABLE
-    larger = False
-    for i in range(integer.shape[0]):
-        for j in range(integer.shape[1]):
-            x = integer[i, j]
-            if missing[i, j]:
-                encoded[i, j] = table[0]
-            elif x >= _TABLE:
-                larger = True
-            else:
-                encoded[i, j] = table[1 + max(x + shift, 0) if x >= -shift else 1]
-    return larger
-
-
 @compiled
 def _count_newlines(data, size):
     lines = 0
@@ -174,15 +136,15 @@ def _count_newlines(data, size):
 
 
 @compiled
-def _parse(data, size, label, integer, missing, keys, long, bad):
+def _parse(data, size, label, numbers, keys, long, bad):
     """Fills the arrays, which have room for every line; returns how many rows, rejected lines and long tokens."""
     row, rejected, texts, line, at = 0, 0, 0, 0, 0
     while at < size:
-        after = _plain_line(data, at, row, label, integer, missing, keys)
+        after = _plain_line(data, at, row, label, numbers, keys)
         if after > 0:
             row += 1
         else:
-            reason, stop, after, more = _any_line(data, at, row, label, integer, missing, keys, long, texts)
+            reason, stop, after, more = _any_line(data, at, row, label, numbers, keys, long, texts)
             if reason == 0:
                 row += 1
                 texts = more
@@ -198,15 +160,23 @@ def _parse(data, size, label, integer, missing, keys, long, bad):
 
 
 @compiled
-def _plain_line(data, at, row, label, integer, missing, keys):
+def _plain_line(data, at, row, label, numbers, keys):
     """Reads a line; returns where the next one starts, or 0 if this line needs more care."""
-    n, m = integer.shape[1], keys.shape[0]
+    digits, integer, missing, _, _ = numbers
+    n, m, d = integer.shape[1], keys.shape[0], 0
     digit = np.uint8(data[at] - _ZERO)
     if digit > 1 or data[at + 1] != _TAB or m == 0:
         return 0
     label[row] = digit == 1
     at += 2
     for i in range(n):
+        if digits[i]:
+            at, fault = _decimal(data, at, data.size, row, i, d, numbers)
+            if fault or data[at] != _TAB:
+                return 0
+            at += 1
+            d += 1
+            continue
         first = at
         negative = data[at] == _MINUS
         at += negative
@@ -241,9 +211,10 @@ def _plain_line(data, at, row, label, integer, missing, keys):
 
 
 @compiled
-def _any_line(data, first, row, label, integer, missing, keys, long, texts):
+def _any_line(data, first, row, label, numbers, keys, long, texts):
     """Reads a line by every rule; returns what is wrong, where it ends, where the next starts, how many long tokens."""
-    n, m = integer.shape[1], keys.shape[0]
+    digits, integer, missing, _, _ = numbers
+    n, m, d = integer.shape[1], keys.shape[0], 0
     begin = at = first
     field = reason = 0
     seen = np.uint8(0)
@@ -260,6 +231,13 @@ def _any_line(data, first, row, label, integer, missing, keys, long, texts):
             label[row] = data[begin] == _ZERO + 1
             if stop - begin != 1 or data[begin] < _ZERO or data[begin] > _ZERO + 1:
                 reason = _LABEL
+        elif field <= n and digits[field - 1]:
+            end, fault = _decimal(data, begin, stop, row, field - 1, d, numbers)
+            if end < stop:
+                fault = _DECIMAL
+            if reason == 0:
+                reason = fault
+            d += 1
         elif field <= n:
             value, fault = _integer(data, begin, stop)
             integer[row, field - 1] = value
@@ -291,6 +269,25 @@ def _any_line(data, first, row, label, integer, missing, keys, long, texts):
     elif field != 1 + n + m:
         reason = _FIELDS
     return reason, stop, at, texts
+
+
+@compiled
+def _decimal(data, begin, stop, row, column, place, numbers):
+    """Reads a field of decimals into its place; returns where the number ends, and what is wrong with it."""
+    digits, integer, missing, decimal, spelled = numbers
+    integer[row, column] = 0
+    missing[row, column] = begin == stop or data[begin] == _TAB
+    spelled[row, place, 0] = spelled[row, place, 1] = 0
+    if missing[row, column]:
+        decimal[row, place] = np.nan
+        return begin, 0
+    value, end, exact, fault = read_decimal(data, begin, stop, digits[column])
+    decimal[row, place] = value
+    if not exact:
+        spelled[row, place, 0], spelled[row, place, 1] = begin, end - begin
+    if fault:
+        fault = _LARGE if fault == TOO_LARGE else _DECIMAL
+    return end, fault
 
 
 @compiled

@@ -51,7 +51,7 @@ class Block(NamedTuple):
 
     Attributes:
         label: bool [rows].
-        numerical: float16 [rows, N].
+        numerical: float16 [rows, N]; 0 in columns whose rule is learned.
         codes: For each categorical column, uint16 or int32 [rows]: codes of the part's dictionary.
     """
 
@@ -84,6 +84,13 @@ def read_blocks(folder: Path, part: Part, columns: RawColumns) -> Iterator[Block
                 np.fromfile(file, np.float16, rows * columns.numerical).reshape(rows, columns.numerical),
                 [np.fromfile(file, np.uint16 if width == 2 else np.int32, rows) for width in widths],
             )
+
+
+def read_waiting(folder: Path, part: Part, columns: int) -> np.ndarray:
+    """A part's numbers whose rule is learned: float64 [rows, columns], NaN where missing; a map of the file."""
+    if part.rows * columns == 0:
+        return np.empty((part.rows, columns))
+    return np.memmap(folder / f"{part.name}.numbers", np.float64, "r", shape=(part.rows, columns))
 
 
 def write_dictionaries(path: Path, dictionaries: Sequence[Dictionary]) -> None:

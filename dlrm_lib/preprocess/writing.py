@@ -1,4 +1,4 @@
-"""The second pass: codes become ids, and every row goes to its place in the data set.
+"""The second pass: codes become ids, numbers get what was learned, and every row goes to its place in the data set.
 
 Held-out rows, and training rows in input order, go straight there. Shuffled training rows are dealt into buckets first,
 row by row: a row that lies in one piece costs one access to memory when it moves, not one for each of its columns.
@@ -15,8 +15,9 @@ from dlrm_lib.features import SPLITS, FeatureSpec
 from dlrm_lib.preprocess.compiled import compiled
 from dlrm_lib.preprocess.counting import Share, part_ids
 from dlrm_lib.preprocess.job import Job
+from dlrm_lib.preprocess.numbers import learned
 from dlrm_lib.preprocess.shuffle import deal
-from dlrm_lib.preprocess.spill import Part, read_blocks, written
+from dlrm_lib.preprocess.spill import Part, read_blocks, read_waiting, written
 from dlrm_lib.preprocess.tally import Tally
 from dlrm_lib.splitmix64 import splitmix64
 
@@ -85,9 +86,13 @@ def encode_part(
     ids = part_ids(job, index, part, layout.parts, layout.shares)
     ids = [of.astype(name) for of, name in zip(ids, layout.spec.category_dtypes, strict=True)]
     clicks, tallies = dict.fromkeys(SPLITS, 0), {split: Tally(layout.spec) for split in SPLITS}
+    waiting = learned(job.columns)
+    numbers = read_waiting(job.work, part, len(waiting))
     row = 0
     for block in read_blocks(job.work, part, job.columns):
         at = place[row : row + len(block.label)]
+        for column, of in zip(waiting, numbers[row : row + len(block.label)].T, strict=True):
+            block.numerical[:, column] = layout.spec.numeric_rules[column].encode(of)
         records["label"][at] = block.label
         records["numerical"][at] = block.numerical
         for column, (of, codes) in enumerate(zip(ids, block.codes, strict=True)):

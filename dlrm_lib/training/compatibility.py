@@ -6,7 +6,6 @@ say. So settings are not compared, but what they led to.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +30,7 @@ def data_facts(dataset: Dataset) -> dict[str, Any]:
     manifest, spec = dataset.manifest, dataset.spec
     return {
         "numerical": spec.numerical,
-        "numeric_rules": [dataclasses.asdict(rule) for rule in spec.numeric_rules],
+        "numeric_rules": [rule.entry() for rule in spec.numeric_rules],
         "cardinalities": list(spec.cardinalities),
         "indices_per_lookup": manifest.config.get("indices_per_lookup", 1),
         "vocabularies": manifest.vocabularies,
