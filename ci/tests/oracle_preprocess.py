@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import math
-import re
 import statistics
 import struct
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-_MASK = 2**64 - 1
+from oracle_numbers import drawn, edges, float16, read_number, splitmix64
+
 _REASONS = [
     "blank line",
     "not UTF-8",
@@ -20,14 +19,16 @@ _REASONS = [
     "label is not 0 or 1",
     "not an integer",
     "integer beyond 64 bits",
+    "not a decimal number",
+    "decimal number too large",
 ]
 
 
 class Row(NamedTuple):
-    """A raw row: 0 or 1, integers or None, tokens ('' if missing)."""
+    """A raw row: 0 or 1, numbers or None, tokens ('' if missing)."""
 
     label: int
-    integers: list[int | None]
+    numbers: list[int | float | None]
     tokens: list[str]
 
 
@@ -40,7 +41,7 @@ class Expected(NamedTuple):
     columns: dict[str, dict]
 
 
-def read_line(line: bytes, numerical: int, categorical: int) -> Row | str:
+def read_line(line: bytes, columns) -> Row | str:
     """A line without its newline as a row, or the reason to reject it."""
     if line.endswith(b"\r"):
         line = line[:-1]
@@ -50,21 +51,18 @@ def read_line(line: bytes, numerical: int, categorical: int) -> Row | str:
         fields = line.decode("utf-8").split("\t")
     except UnicodeDecodeError:
         return "not UTF-8"
-    if len(fields) != 1 + numerical + categorical:
+    if len(fields) != columns.total:
         return "wrong number of fields"
     if fields[0] not in ("0", "1"):
         return "label is not 0 or 1"
-    integers: list[int | None] = []
-    for field in fields[1 : 1 + numerical]:
-        if field == "":
-            integers.append(None)
-        elif not re.fullmatch(r"-?[0-9]+", field):
-            return "not an integer"
-        elif not -(2**63) <= int(field) < 2**63:
-            return "integer beyond 64 bits"
-        else:
-            integers.append(int(field))
-    return Row(int(fields[0]), integers, fields[1 + numerical :])
+    first = 1 + columns.numerical
+    numbers: list[int | float | None] = []
+    for field, column in zip(fields[1:first], columns.numbers, strict=True):
+        number = read_number(field, column)
+        if isinstance(number, str):
+            return number
+        numbers.append(number)
+    return Row(int(fields[0]), numbers, fields[first:])
 
 
 def lines_of(path: Path) -> list[bytes]:
@@ -74,24 +72,7 @@ def lines_of(path: Path) -> list[bytes]:
     return lines if lines[-1] else lines[:-1]
 
 
-def float16(x: int | None, rule: str) -> bytes:
-    """The encoded integer."""
-    if rule == "log_x_plus_2":
-        value = math.log(max((0 if x is None else x) + 2, 1))
-    else:
-        value = 0.0 if x is None or x <= -3 else math.log(x + 3)
-    return struct.pack("<e", value)
-
-
-def splitmix64(seed: int, index: int) -> int:
-    """The number by which training row ``index`` is sorted."""
-    z = (seed + (index + 1) * 0x9E3779B97F4A7C15) & _MASK
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB & _MASK
-    return z ^ (z >> 31)
-
-
-def encode(days: list[Path], config, columns) -> Expected:
+def encode(days: list[Path], config, columns, learned_rows: int = 1 << 18) -> Expected:
     """Encodes day files (or one file), given in time order."""
     rows: list[Row] = []
     days_rows: list[int] = []
@@ -100,7 +81,7 @@ def encode(days: list[Path], config, columns) -> Expected:
     for path in days:
         before = len(rows)
         for number, line in enumerate(lines_of(path), start=1):
-            row = read_line(line, columns.numerical, columns.categorical)
+            row = read_line(line, columns)
             if isinstance(row, str):
                 reasons[row] += 1
                 text = line[:-1] if line.endswith(b"\r") else line
@@ -119,9 +100,14 @@ def encode(days: list[Path], config, columns) -> Expected:
     general, *special = str(config.frequency_limit).split(",")
     limits = dict.fromkeys(range(columns.categorical), int(general))
     limits |= {int(column): int(limit) for column, limit in (pair.split(":") for pair in special)}
+    counted = rows if config.vocabulary_days == "all" else train
+    rules = [of.rule or ("log" if of.type == "decimal" else config.numeric_rule) for of in columns.numbers]
+    learned = [
+        edges([row.numbers[column] for row in drawn(counted, learned_rows)], of.bins or 100)
+        for column, of in enumerate(columns.numbers)
+    ]
     vocabularies = []
     for column in range(columns.categorical):
-        counted = rows if config.vocabulary_days == "all" else train
         counts = Counter(row.tokens[column] for row in counted if row.tokens[column])
         kept = [(value, count) for value, count in counts.items() if count >= limits[column]]
         kept.sort(key=lambda pair: (-pair[1], pair[0].encode()))
@@ -132,7 +118,7 @@ def encode(days: list[Path], config, columns) -> Expected:
     for name, members in splits.items():
         files[f"{name}/label.bin"] = bytes(row.label for row in members)
         files[f"{name}/numerical.bin"] = b"".join(
-            float16(x, config.numeric_rule) for row in members for x in row.integers
+            float16(*of) for row in members for of in zip(row.numbers, rules, learned, strict=True)
         )
         for column, of in enumerate(ids):
             cardinality = len(of) + 1
@@ -160,15 +146,16 @@ def encode(days: list[Path], config, columns) -> Expected:
     described: dict[str, dict] = {}
     for name, members in splits.items():
         for column in range(columns.numerical if members else 0):
-            numbers = [struct.unpack("<e", float16(row.integers[column], config.numeric_rule))[0] for row in members]
-            missing = struct.unpack("<e", float16(None, config.numeric_rule))[0]
+            rule = rules[column], learned[column]
+            numbers = [struct.unpack("<e", float16(row.numbers[column], *rule))[0] for row in members]
+            missing = struct.unpack("<e", float16(None, *rule))[0]
             facts = {"missing": numbers.count(missing) / len(members), "constant": len(set(numbers)) == 1}
             facts |= {"mean": statistics.fmean(numbers), "deviation": statistics.pstdev(numbers)}
-            described.setdefault(f"num_{column}", {})[name] = facts
+            described.setdefault(columns.numerical_names[column], {})[name] = facts
         for column, of in enumerate(ids if members else ()):
             tokens = [row.tokens[column] for row in members]
             unknown = [token for token in tokens if token and token not in of]
             facts = {"missing": tokens.count("") / len(members), "unknown": len(unknown) / len(members)}
             facts["constant"] = len({of.get(token, 0) for token in tokens}) == 1
-            described.setdefault(f"cat_{column}", {})[name] = facts
+            described.setdefault(columns.categorical_names[column], {})[name] = facts
     return Expected(files, vocabularies, manifest, described)

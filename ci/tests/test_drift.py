@@ -139,8 +139,8 @@ def test_a_constant_column_is_one_with_splits_of_any_sizes_and_without_rows_held
 
 
 def test_where_zero_and_missing_are_one_number_the_sentence_says_so():
-    (says,) = remarks({"num_0": column(NEVER | {"mean": 0.693359}, NUMBER)}, rule="log_x_plus_2")
-    assert says == "num_0 is missing or 0 in all training rows, and in 10% of those held out"
+    (says,) = remarks({"c": column(NEVER | {"mean": 0.693359}, NUMBER)}, rule="log_x_plus_2")
+    assert says == "c is missing or 0 in all training rows, and in 10% of those held out"
     (says,) = remarks({"cat_0": column(TOKEN, TOKEN | {"missing": 0.9})}, rule="log_x_plus_2")
     assert says == "cat_0 is missing in 5% of the training rows, and in 90% of those held out"
 

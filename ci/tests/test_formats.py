@@ -295,7 +295,7 @@ def test_a_mark_of_utf8_is_no_part_of_the_first_label(tmp_path: Path, ending: st
     path.write_bytes(gzip.compress(marked) if ending else marked)
     read = b"".join(data[:size].tobytes() for piece in cut([path], size) for data, size in chunks(piece))
     assert read == content
-    assert all(not isinstance(oracle.read_line(line, 3, 4), str) for line in read.splitlines())
+    assert all(not isinstance(oracle.read_line(line, COLUMNS), str) for line in read.splitlines())
 
 
 def test_a_fault_names_the_field_and_the_counts() -> None:

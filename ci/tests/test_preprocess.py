@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import gzip
 import json
+import math
 import os
 import random
 import re
@@ -25,7 +26,7 @@ from py4j.protocol import Py4JJavaError, Py4JNetworkError
 from test_files import in_a_namespace_with_mounts
 
 from dlrm_lib import features
-from dlrm_lib.columns import CRITEO, RawColumns
+from dlrm_lib.columns import CRITEO, CategoricalColumn, NumericalColumn, RawColumns
 from dlrm_lib.config import PreprocessConfig, as_dict
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
@@ -108,11 +109,18 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def check(source: Path, output: Path, config: PreprocessConfig, columns: RawColumns = SMALL, **options: Any) -> None:
+def check(
+    source: Path,
+    output: Path,
+    config: PreprocessConfig,
+    columns: RawColumns = SMALL,
+    learned_rows: int = 1 << 18,
+    **options: Any,
+) -> None:
     """Encodes and compares everything with the oracle."""
     manifest = preprocess(source, output, config, columns=columns, **options)
     files = source_files(source, allow_empty_days=options.get("allow_empty_days", False))
-    expected = oracle.encode(files, config, columns)
+    expected = oracle.encode(files, config, columns, learned_rows)
     found = files_of(output)
     for name, content in expected.files.items():
         assert found.pop(name) == content, name
@@ -192,6 +200,59 @@ def test_bytes_do_not_depend_on_cores_partitions_parts_or_buckets(
     session.spark_session().stop()
     session.spark_session(2)
     assert str(tmp_path) not in str(expected)
+
+
+NUMBERS = RawColumns(
+    numbers=(
+        NumericalColumn(name="count"),
+        NumericalColumn(name="price", type="decimal"),
+        NumericalColumn(name="age", rule="quantile", bins=7),
+        NumericalColumn(name="change", type="decimal", rule="signed_log"),
+        NumericalColumn(name="rating", type="decimal", rule="identity"),
+        NumericalColumn(name="size", type="decimal", rule="quantile"),
+        NumericalColumn(name="same", type="decimal", rule="quantile", bins=2),
+        NumericalColumn(name="old", type="decimal", rule="log_x_plus_2"),
+        NumericalColumn(name="units", rule="log"),
+    ),
+    tokens=(CategoricalColumn(name="shop"),),
+)
+
+
+def line_of_numbers(rng: random.Random) -> bytes:
+    """Mostly a good line: small numbers that are often alike, some of any size, now and then one of no kind."""
+
+    def number(integer: bool) -> str:
+        kind = rng.random()
+        if kind < 0.2:
+            return ""
+        if kind < 0.6 or integer:
+            return str(rng.choice([0, 0, 1, 2, 17, -3, 2**62 + 1]))
+        if kind < 0.62:
+            return rng.choice(["nan", "inf", "0x1p3", "1,5", "1e309", "+1", " 1", "1e", ".", "-"])
+        x = rng.choice([rng.random(), rng.uniform(-99, 99), math.ldexp(rng.random(), rng.randrange(-1074, 9))])
+        return rng.choice(["{!r}", "{:.2f}", "{:.20e}", "{:.30f}"]).format(x)
+
+    numbers = [number(column.type == "integer") for column in NUMBERS.numbers]
+    numbers[6] = rng.choice(["", "3.5", "35e-1"])
+    return "\t".join([rng.choice("01"), *numbers, rng.choice("abc")]).encode() + b"\n"
+
+
+def test_decimals_and_rules_of_each_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes are the oracle's, and do not depend on where the files are cut; so the bins do not either."""
+    rng = random.Random(5)
+    days = [b"".join(line_of_numbers(rng) for _ in range(lines)) for lines in (400, 300, 90)]
+    source = write_days(tmp_path / "raw", days[0], gzip.compress(days[1]), days[2])
+    check(source, tmp_path / "whole", LENIENT, NUMBERS, partitions=1)
+    spec = EncodedDataset(tmp_path / "whole").spec
+    assert [len(spec.numeric_rules[place].edges) for place in (2, 5, 6)] == [6, 99, 1]
+    assert spec.columns == NUMBERS == RawColumns.read(tmp_path / "whole" / "feature_spec.yaml")
+    for config in (LENIENT, dataclasses.replace(LENIENT, vocabulary_days="all", numeric_rule="log_x_plus_3")):
+        with monkeypatch.context() as patch:
+            patch.setattr(pipeline, "Job", partial(pipeline.Job, part_rows=1, learned_rows=100))
+            output = tmp_path / config.vocabulary_days
+            check(source, output, config, NUMBERS, learned_rows=100, partitions=9)
+    drawn = EncodedDataset(tmp_path / "training").spec.numeric_rules
+    assert drawn[5] != spec.numeric_rules[5]
 
 
 @pytest.mark.parametrize("kind", ["file", "gzip", "folder"])

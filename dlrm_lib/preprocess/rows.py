@@ -88,6 +88,7 @@ class Parser:
         decimals = np.count_nonzero(self._digits)
         self._decimal = np.empty((lines, decimals))
         self._spelled = np.empty((lines, decimals, 2), np.int32)
+        self._numbers = self._digits, self._integer, self._missing, self._decimal, self._spelled
         self._keys = np.empty((m, lines), np.uint64)
         self._long = np.empty((m * lines, 2), np.int32)
         self._bad = np.empty((lines, 4), np.int32)
@@ -105,8 +106,7 @@ class Parser:
         lines = _count_newlines(data, size)
         if lines > self._lines:
             self._make_room(max(lines, 2 * self._lines))
-        numbers = self._digits, self._integer, self._missing, self._decimal, self._spelled
-        rows, rejected, long = _parse(data, size, self._label, numbers, self._keys, self._long, self._bad)
+        rows, rejected, long = _parse(data, size, self._label, self._numbers, self._keys, self._long, self._bad)
         settle(data, self._spelled[:rows], self._decimal[:rows])
         return Rows(
             self._label[:rows],
