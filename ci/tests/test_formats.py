@@ -6,6 +6,7 @@ Every command is run as it is printed. What it leaves is compared with the rows 
 from __future__ import annotations
 
 import bz2
+import dataclasses
 import gzip
 import io
 import lzma
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dlrm_lib.columns import CRITEO, RawColumns
+from dlrm_lib.columns import CRITEO, NumericalColumn, RawColumns
 from dlrm_lib.errors import InputError
 from dlrm_lib.preprocess.diagnosis import explain, fault, refuse_packed
 from dlrm_lib.preprocess.rows import REASONS, parse
@@ -167,15 +168,23 @@ def test_the_command_that_is_advised_makes_the_rows(kind: str, tmp_path: Path) -
     assert (folder / name).read_bytes() == before
 
 
-def test_decimals_that_are_no_whole_numbers_are_scaled(tmp_path: Path) -> None:
+def test_decimals_that_are_no_whole_numbers_are_to_be_declared(tmp_path: Path) -> None:
     path = tmp_path / "prices.tsv"
-    prices = ["0.33", "", "12", "7.5", "-1.25"]
+    prices = ["0.33", "", "12", "7.5", "-1.25e-3"]
     path.write_bytes(b"".join(b"1\t%s\t4\t5.0\ta\tb\tc\td\n" % price.encode() for price in prices))
     finding = explain(path, COLUMNS)
     assert finding
-    assert "decimals such as 0.33 in 2 of the integer columns, the first in field 2" in finding.facts
-    made = run(finding.remedy or "", tmp_path).read_text().splitlines()
-    assert made == [f"1\t{x}\t4\t5\ta\tb\tc\td" for x in ("33", "", "1200", "750", "-125")]
+    assert finding.facts == "decimals such as 0.33 in 2 of the integer columns, the first in field 2"
+    assert finding.remedy == (
+        "Declare them in a --feature_spec: feature_spec: {num_0: {type: decimal}} and so for the others."
+    )
+    one, two, three = COLUMNS.numbers
+    decimal = [dataclasses.replace(column, type="decimal") for column in (one, three)]
+    assert explain(path, dataclasses.replace(COLUMNS, numbers=(decimal[0], two, decimal[1]))) is None
+    path.write_bytes(path.read_bytes().replace(b"\t4\t", b"\tx\t"))
+    other = explain(path, COLUMNS)
+    assert other
+    assert "type: decimal" not in (other.remedy or "")  # for that would not do
 
 
 # Files of which no command makes rows: what is said, and what must not be.
@@ -310,3 +319,22 @@ def test_a_fault_names_the_field_and_the_counts() -> None:
     for line, said in lines.items():
         ((*_, reason),) = parse(line + b"\n", CRITEO).bad.tolist()
         assert fault(line, REASONS[reason], CRITEO).startswith(said)
+
+
+def test_a_faulty_decimal_is_named_with_what_its_column_takes() -> None:
+    price, stars = (NumericalColumn(name="price", type="decimal"), NumericalColumn(name="stars", type="decimal"))
+    stars = dataclasses.replace(stars, rule="identity")
+    columns = RawColumns(numbers=(NumericalColumn(name="count"), price, stars))
+    lines = {
+        b"1\t2\t3.5": "wrong number of fields: 3 instead of 4 (label, 3 numbers)",
+        b"1\t2.5\tx\t5": "not an integer: field 2, number 1 of 3, is '2.5'",
+        b"1\t2\tnan\t5": "not a decimal number: field 3, number 2 of 3, is 'nan'",
+        b"1\t2\t0x1p3\t5": "not a decimal number: field 3, number 2 of 3, is '0x1p3'",
+        b"1\t2\t.5\t1,000": "not a decimal number: field 4, number 3 of 3, is '1,000'",
+        b"1\t2\t-1e308\t5": "decimal number too large: field 3, number 2 of 3, is '-1e308', and it takes numbers below "
+        "1e308",
+        b"1\t2\t\t1e4": "decimal number too large: field 4, number 3 of 3, is '1e4', and it takes numbers below 1e4",
+    }
+    for line, said in lines.items():
+        ((*_, reason),) = parse(line + b"\n", columns).bad.tolist()
+        assert fault(line, REASONS[reason], columns) == said

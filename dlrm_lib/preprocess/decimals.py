@@ -49,6 +49,12 @@ def read_decimals(texts: Texts, digits: int) -> tuple[np.ndarray, np.ndarray]:
     return values, faults
 
 
+def is_faulty(text: bytes, digits: int) -> bool:
+    """Whether a text is no number, or one with more digits before the point."""
+    _, (fault,) = read_decimals(Texts.of(np.frombuffer(text, np.uint8), np.array([0, len(text)])), digits)
+    return bool(fault)
+
+
 def settle(data: np.ndarray, spelled: np.ndarray, values: np.ndarray) -> None:
     """Rounds correctly what ``read_decimal`` could not.
 

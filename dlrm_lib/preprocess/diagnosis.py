@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from dlrm_lib.columns import RawColumns
 from dlrm_lib.errors import InputError
+from dlrm_lib.preprocess.decimals import digits_of, is_faulty
 from dlrm_lib.preprocess.formats import CLEAN, SIGNS, Lines, field_names, layout, shown
 from dlrm_lib.preprocess.packings import GUNZIP, GZIP, SAMPLE, members, packing, sample, shell
 
@@ -72,11 +73,19 @@ def fault(text: bytes, reason: str, columns: RawColumns) -> str:
         return f"{reason}: {len(fields)} instead of {columns.total} ({field_names(columns)})"
     if reason == "label is not 0 or 1":
         return f"{reason}: it is {shown(fields[0])}"
-    if reason in ("not an integer", "integer beyond 64 bits"):
-        for number, field in enumerate(fields[1 : 1 + columns.numerical], 1):
-            if field and (not _INTEGER.fullmatch(field) or not -(2**63) <= int(field) < 2**63):
-                return f"{reason}: field {number + 1}, integer {number} of {columns.numerical}, is {shown(field)}"
+    if "integer" in reason or "decimal" in reason:
+        limits = digits_of(columns).tolist()
+        kind = "number" if any(limits) else "integer"
+        for number, (digits, field) in enumerate(zip(limits, fields[1:], strict=False), 1):
+            if field and (is_faulty(field, digits) if digits else not _fits(field)):
+                most = f", and it takes numbers below 1e{digits}" if reason.endswith("too large") else ""
+                return f"{reason}: field {number + 1}, {kind} {number} of {columns.numerical}, is {shown(field)}{most}"
     return reason
+
+
+def _fits(field: bytes) -> bool:
+    """Whether a field is an integer of 64 bits."""
+    return bool(_INTEGER.fullmatch(field)) and -(2**63) <= int(field) < 2**63
 
 
 def _recognised(path: Path, columns: RawColumns) -> _Recognised:
