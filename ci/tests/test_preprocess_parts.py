@@ -92,7 +92,7 @@ def test_plain_lines_are_read_like_any_others() -> None:
     data, first, plain = np.frombuffer(text + bytes(PADDING), np.uint8), 0, 0
     one = Parser(columns)
     for line in lines:
-        after = rows._plain_line(data, first, 0, one._label, one._numbers, one._keys)
+        after = rows._plain_line(data, first, 0, one._label, one._integer, one._missing, one._decimals, one._keys)
         first += len(line) + 1
         assert after in (0, first)
         plain += after == first

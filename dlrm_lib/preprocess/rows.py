@@ -18,7 +18,7 @@ import numpy as np
 
 from dlrm_lib.columns import RawColumns
 from dlrm_lib.preprocess.compiled import compiled, load8
-from dlrm_lib.preprocess.decimals import TOO_LARGE, digits_of, read_decimal, settle
+from dlrm_lib.preprocess.decimals import MALFORMED, TOO_LARGE, digits_of, read_decimal, settle
 from dlrm_lib.preprocess.tokens import TAG, Texts, Tokens
 
 # If a line has several faults, the first of this list is given; among its numbers, the first faulty one.
@@ -88,7 +88,9 @@ class Parser:
         decimals = np.count_nonzero(self._digits)
         self._decimal = np.empty((lines, decimals))
         self._spelled = np.empty((lines, decimals, 2), np.int32)
-        self._numbers = self._digits, self._integer, self._missing, self._decimal, self._spelled
+        # For None the loops are compiled without what decimals need: logs that have none pay nothing for them.
+        places = np.cumsum(self._digits > 0) - 1
+        self._decimals = (self._digits, places, self._decimal, self._spelled) if decimals else None
         self._keys = np.empty((m, lines), np.uint64)
         self._long = np.empty((m * lines, 2), np.int32)
         self._bad = np.empty((lines, 4), np.int32)
@@ -106,8 +108,10 @@ class Parser:
         lines = _count_newlines(data, size)
         if lines > self._lines:
             self._make_room(max(lines, 2 * self._lines))
-        rows, rejected, long = _parse(data, size, self._label, self._numbers, self._keys, self._long, self._bad)
-        settle(data, self._spelled[:rows], self._decimal[:rows])
+        numbers = self._integer, self._missing, self._decimals
+        rows, rejected, long = _parse(data, size, self._label, *numbers, self._keys, self._long, self._bad)
+        if self._decimals:
+            settle(data, self._spelled[:rows], self._decimal[:rows])
         return Rows(
             self._label[:rows],
             self._integer[:rows],
@@ -136,15 +140,15 @@ def _count_newlines(data, size):
 
 
 @compiled
-def _parse(data, size, label, numbers, keys, long, bad):
+def _parse(data, size, label, integer, missing, decimals, keys, long, bad):
     """Fills the arrays, which have room for every line; returns how many rows, rejected lines and long tokens."""
     row, rejected, texts, line, at = 0, 0, 0, 0, 0
     while at < size:
-        after = _plain_line(data, at, row, label, numbers, keys)
+        after = _plain_line(data, at, row, label, integer, missing, decimals, keys)
         if after > 0:
             row += 1
         else:
-            reason, stop, after, more = _any_line(data, at, row, label, numbers, keys, long, texts)
+            reason, stop, after, more = _any_line(data, at, row, label, integer, missing, decimals, keys, long, texts)
             if reason == 0:
                 row += 1
                 texts = more
@@ -160,24 +164,23 @@ def _parse(data, size, label, numbers, keys, long, bad):
 
 
 @compiled
-def _plain_line(data, at, row, label, numbers, keys):
+def _plain_line(data, at, row, label, integer, missing, decimals, keys):
     """Reads a line; returns where the next one starts, or 0 if this line needs more care."""
-    digits, integer, missing, _, _ = numbers
-    n, m, d = integer.shape[1], keys.shape[0], 0
+    n, m = integer.shape[1], keys.shape[0]
     digit = np.uint8(data[at] - _ZERO)
     if digit > 1 or data[at + 1] != _TAB or m == 0:
         return 0
     label[row] = digit == 1
     at += 2
     for i in range(n):
-        if digits[i]:
-            at, fault = _decimal(data, at, data.size, row, i, d, numbers)
-            if fault or data[at] != _TAB:
+        first = at
+        if decimals is not None and decimals[0][i] > 0:
+            while data[at] != _TAB and data[at] != _NEWLINE:
+                at += 1
+            if data[at] != _TAB or _number(data, first, at, row, i, integer, missing, decimals):
                 return 0
             at += 1
-            d += 1
             continue
-        first = at
         negative = data[at] == _MINUS
         at += negative
         value = np.int64(0)
@@ -211,10 +214,9 @@ def _plain_line(data, at, row, label, numbers, keys):
 
 
 @compiled
-def _any_line(data, first, row, label, numbers, keys, long, texts):
+def _any_line(data, first, row, label, integer, missing, decimals, keys, long, texts):
     """Reads a line by every rule; returns what is wrong, where it ends, where the next starts, how many long tokens."""
-    digits, integer, missing, _, _ = numbers
-    n, m, d = integer.shape[1], keys.shape[0], 0
+    n, m = integer.shape[1], keys.shape[0]
     begin = at = first
     field = reason = 0
     seen = np.uint8(0)
@@ -231,17 +233,8 @@ def _any_line(data, first, row, label, numbers, keys, long, texts):
             label[row] = data[begin] == _ZERO + 1
             if stop - begin != 1 or data[begin] < _ZERO or data[begin] > _ZERO + 1:
                 reason = _LABEL
-        elif field <= n and digits[field - 1]:
-            end, fault = _decimal(data, begin, stop, row, field - 1, d, numbers)
-            if end < stop:
-                fault = _DECIMAL
-            if reason == 0:
-                reason = fault
-            d += 1
         elif field <= n:
-            value, fault = _integer(data, begin, stop)
-            integer[row, field - 1] = value
-            missing[row, field - 1] = stop == begin
+            fault = _number(data, begin, stop, row, field - 1, integer, missing, decimals)
             if reason == 0:
                 reason = fault
         elif field <= n + m:
@@ -272,22 +265,28 @@ def _any_line(data, first, row, label, numbers, keys, long, texts):
 
 
 @compiled
-def _decimal(data, begin, stop, row, column, place, numbers):
-    """Reads a field of decimals into its place; returns where the number ends, and what is wrong with it."""
-    digits, integer, missing, decimal, spelled = numbers
-    integer[row, column] = 0
-    missing[row, column] = begin == stop or data[begin] == _TAB
-    spelled[row, place, 0] = spelled[row, place, 1] = 0
-    if missing[row, column]:
-        decimal[row, place] = np.nan
-        return begin, 0
-    value, end, exact, fault = read_decimal(data, begin, stop, digits[column])
-    decimal[row, place] = value
-    if not exact:
-        spelled[row, place, 0], spelled[row, place, 1] = begin, end - begin
-    if fault:
-        fault = _LARGE if fault == TOO_LARGE else _DECIMAL
-    return end, fault
+def _number(data, begin, stop, row, column, integer, missing, decimals):
+    """Reads a numerical field into its place; returns what is wrong with it (0: nothing)."""
+    missing[row, column] = begin == stop
+    if decimals is not None:
+        digits, places, decimal, spelled = decimals
+        if digits[column] > 0:
+            place = places[column]
+            integer[row, column] = 0
+            spelled[row, place, 0] = spelled[row, place, 1] = 0
+            decimal[row, place] = np.nan
+            if begin == stop:
+                return 0
+            value, end, exact, fault = read_decimal(data, begin, stop, digits[column])
+            decimal[row, place] = value
+            if not exact:
+                spelled[row, place, 0], spelled[row, place, 1] = begin, stop - begin
+            if end < stop or fault == MALFORMED:
+                return _DECIMAL
+            return _LARGE if fault == TOO_LARGE else 0
+    value, fault = _integer(data, begin, stop)
+    integer[row, column] = value
+    return fault
 
 
 @compiled
