@@ -59,7 +59,8 @@ class NumericRule:
     def entry(self) -> dict[str, Any]:
         """The rule as files hold it; ``of`` reads it."""
         entry = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-        return {**entry, "missing_number": entry.pop("missing_number")}
+        missing = entry.pop("missing_number")
+        return {**entry, "missing_number": missing}
 
     @staticmethod
     def of(entry: Mapping[str, Any]) -> NumericRule:

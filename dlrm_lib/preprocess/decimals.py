@@ -111,9 +111,7 @@ def read_decimal(data, at, stop, most):
         exponent += -power if minus else power
     if not some:
         return np.nan, at, True, MALFORMED
-    if digits == 0:
-        return 0.0, at, True, 0
-    if min(digits, _MANTISSA) + exponent > most:
+    if digits > 0 and min(digits, _MANTISSA) + exponent > most:
         return np.nan, at, True, TOO_LARGE
     value, exact = np.float64(mantissa), digits <= _MANTISSA and mantissa <= _EXACT and -22 <= exponent <= 22
     if exact:
