@@ -91,6 +91,8 @@ def _other_meanings(then: Facts, now: Facts) -> Iterator[_Difference]:
     for column, (before, after) in zip(columns, rules, strict=True):
         which = "" if len(columns) == now["numerical"] and len(set(rules)) == 1 else f" of num_{column}"
         remedy = _OTHER_DATA if which or "numeric_rule" not in now["encoding"] else _encode("numeric_rule", before)
+        if before == after:
+            yield _Difference(f"numeric_rule{which}: {after}, with other bins than then", _OTHER_DATA)
         yield from _compared(f"numeric_rule{which}", before, after, remedy)
 
     reason, remedy = _why_other_ids(then, now)
