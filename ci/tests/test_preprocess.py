@@ -26,6 +26,7 @@ from py4j.protocol import Py4JJavaError, Py4JNetworkError
 from test_files import in_a_namespace_with_mounts
 
 from dlrm_lib import features
+from dlrm_lib.__main__ import main
 from dlrm_lib.columns import CRITEO, CategoricalColumn, NumericalColumn, RawColumns
 from dlrm_lib.config import PreprocessConfig, as_dict
 from dlrm_lib.dataset import EncodedDataset
@@ -242,6 +243,9 @@ def test_decimals_and_rules_of_each_column(tmp_path: Path, monkeypatch: pytest.M
     rng = random.Random(5)
     days = [b"".join(line_of_numbers(rng) for _ in range(lines)) for lines in (400, 300, 90)]
     source = write_days(tmp_path / "raw", days[0], gzip.compress(days[1]), days[2])
+    for phase in ("encoding", "sorting"):  # after the bins were learned, and after they were used
+        with pytest.raises(KeyboardInterrupt):
+            preprocess(source, tmp_path / "whole", LENIENT, columns=NUMBERS, partitions=1, progress=stop_at(phase))
     check(source, tmp_path / "whole", LENIENT, NUMBERS, partitions=1)
     spec = EncodedDataset(tmp_path / "whole").spec
     assert [len(spec.numeric_rules[place].edges) for place in (2, 5, 6)] == [6, 99, 1]
@@ -253,6 +257,41 @@ def test_decimals_and_rules_of_each_column(tmp_path: Path, monkeypatch: pytest.M
             check(source, output, config, NUMBERS, learned_rows=100, partitions=9)
     drawn = EncodedDataset(tmp_path / "training").spec.numeric_rules
     assert drawn[5] != spec.numeric_rules[5]
+
+
+def test_prices_and_ages_from_the_rows_to_an_auc(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The encoded set alone says how one more row is encoded, and the checkpoint how its model was fed."""
+    rng = random.Random(4)
+    lines = []
+    for _ in range(3000):
+        price, age = rng.lognormvariate(0, 2), rng.randrange(18, 90)
+        click = rng.random() < 1 / (1 + math.exp(2 * math.log(price) - (age - 50) / 10))
+        lines.append(
+            f"{click:d}\t{rng.choice([f'{price:.2f}', f'{price!r}', ''])}\t{age}\t{-price:.3e}\tshop{age % 3}\n"
+        )
+    (tmp_path / "rows.tsv").write_text("".join(lines))
+    (tmp_path / "columns.yaml").write_text(
+        "channel_spec: {label: [clicked], numerical: [price, age, change], categorical: [shop]}\n"
+        "feature_spec:\n"
+        "  price: {type: decimal}\n"
+        "  age: {rule: quantile, bins: 20}\n"
+        "  change: {type: decimal, rule: signed_log}\n"
+    )
+    model = tmp_path / "model.safetensors"
+    encoded = [f"--dataset={tmp_path / 'encoded'}"]
+    rows = [f"--input={tmp_path / 'rows.tsv'}", f"--feature_spec={tmp_path / 'columns.yaml'}"]
+    assert main(["preprocess", *rows, f"--output={tmp_path / 'encoded'}", "--cores=2"]) == 0
+    dataset = EncodedDataset(tmp_path / "encoded")
+    last = [line.rstrip("\n").split("\t") for line in lines[-len(dataset.validation) :]]
+    raw = np.array([[float(field or "nan") for field in row[1:4]] for row in last])
+    again = np.stack([rule.encode(of) for rule, of in zip(dataset.spec.numeric_rules, raw.T, strict=True)], 1)
+    assert dataset.validation.read(0, len(last)).numerical.tolist() == again.astype(np.float32).tolist()
+    flags = ["--preset=smoke", "--epochs=2", "--batch_size=64", f"--save_checkpoint_path={model}"]
+    assert main(["train", *encoded, *flags]) == 0
+    capsys.readouterr()
+    assert main(["test", *encoded, f"--load_checkpoint_path={model}"]) == 0
+    (auc,) = re.findall(r"AUC[ :]*([0-9.]+)", capsys.readouterr().out)
+    assert float(auc) > 0.75
 
 
 @pytest.mark.parametrize("kind", ["file", "gzip", "folder"])
