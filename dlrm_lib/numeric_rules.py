@@ -33,6 +33,11 @@ class NumericRule:
     missing_number: float
     digits: ClassVar[int] = 308
 
+    @property
+    def span(self) -> tuple[float, float]:
+        """Between which two numbers nearly all encoded ones lie, in 23 steps; beyond the first, missing at most."""
+        return (0.0, 23.0)
+
     def encode(self, numbers: np.ndarray) -> np.ndarray:
         """float64 [n], NaN where missing → float16 [n]: the formula in float64, rounded once."""
         import numpy as np
@@ -83,6 +88,12 @@ class LogRule(NumericRule):
 
     shift: int
 
+    @property
+    def span(self) -> tuple[float, float]:
+        """23 steps of a factor e; the first from missing to 0 where missing is below."""
+        low = min(0.0, self.missing_number)
+        return (low, low + 23.0)
+
     def _formula(self, x: np.ndarray) -> np.ndarray:
         import numpy as np
 
@@ -99,6 +110,11 @@ class SignedLogRule(NumericRule):
 
     name: str = "signed_log"
     missing_number: float = _LEAST_FLOAT16
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Up to some ten millions on either side."""
+        return (-17.25, 17.25)
 
     def _formula(self, x: np.ndarray) -> np.ndarray:
         import numpy as np
@@ -132,6 +148,11 @@ class QuantileRule(NumericRule):
     name: str = "quantile"
     missing_number: float = -1.0
     edges: tuple[float, ...]
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """22 steps for the bins, and one below them for missing."""
+        return (-1 / 22, 1.0)
 
     def _formula(self, x: np.ndarray) -> np.ndarray:
         import numpy as np

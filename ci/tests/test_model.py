@@ -21,7 +21,7 @@ from dlrm_lib.features import FeatureSpec
 from dlrm_lib.model import DLRM, blueprint
 from dlrm_lib.model.interactions import interaction
 from dlrm_lib.model.layers import MissingFlags, NumberEmbedding, Standardise, mlp
-from dlrm_lib.numeric_rules import NUMERIC_RULES, LogRule
+from dlrm_lib.numeric_rules import FIXED_RULES, NUMERIC_RULES, LogRule, QuantileRule
 from dlrm_lib.preprocess.numbers import encode_integers
 
 SPEC = FeatureSpec(numerical=5, cardinalities=(4, 9, 30))
@@ -151,7 +151,7 @@ def test_the_network_equals_a_plain_one(shape, execution):
 
 def test_a_number_lies_between_the_vectors_of_two_whole_ones():
     torch.manual_seed(0)
-    vectors = NumberEmbedding(2, 3, None)
+    vectors = NumberEmbedding([(0, 23)] * 2, 3, None)
     ends, last = vectors.weight.detach(), NumberEmbedding.whole_numbers - 1
     columns = torch.arange(2)
     for number in (0, 1, 7, last - 1, last):
@@ -161,7 +161,30 @@ def test_a_number_lies_between_the_vectors_of_two_whole_ones():
     beyond = vectors(torch.tensor([[-1.0, 60.0]]))[0]
     assert torch.equal(beyond, torch.stack([ends[0, 0], ends[1, last]]))
     assert ends.abs().max() <= NumberEmbedding.whole_numbers**-0.5
-    assert NumberEmbedding(2, 3, 0.01).weight.abs().max() <= 0.01
+    assert NumberEmbedding([(0, 23)] * 2, 3, 0.01).weight.abs().max() <= 0.01
+
+
+def test_the_vectors_of_a_number_lie_where_its_rule_puts_it():
+    bins = QuantileRule.learned(np.arange(5000.0), 100)
+    rules = (NUMERIC_RULES["log_x_plus_2"], FIXED_RULES["log"], FIXED_RULES["signed_log"], bins)
+    spec = FeatureSpec(numerical=4, cardinalities=(4,), numeric_rules=rules)
+    vectors = DLRM(spec, ModelConfig(embedding_dim=6, bottom_mlp_sizes=(6,), embed_numbers=True)).numbers
+    raw = np.array([np.nan, 0.0, 1.0, 4999.5, -50.0])
+    encoded = torch.from_numpy(np.stack([rule.encode(raw) for rule in rules], 1)).float()
+    asked = vectors(encoded)
+    last = vectors.whole_numbers - 1
+    for column, places in enumerate(
+        (
+            [math.log(2), math.log(2), math.log(3), math.log(5001.5), 0],
+            [0, 1, 1 + math.log(2), 1 + math.log(5000.5), 1],
+            [last / 2, last / 2, *((17.25 + x) * last / 34.5 for x in (math.log(2), math.log(5000.5), -math.log(51)))],
+            [0, 1.11, 1.11, last - 0.11, 1.11],
+        )
+    ):
+        for row, place in enumerate(places):
+            below, weight = vectors.weight[column, int(place)], place - int(place)
+            expected = (1 - weight) * below + weight * vectors.weight[column, min(int(place) + 1, last)]
+            assert torch.allclose(asked[row, column], expected, atol=2e-3), (column, row)
 
 
 def test_hashed_ids_share_the_rows_of_a_small_table():
