@@ -114,8 +114,8 @@ def read(path: Path, form: Form, columns: RawColumns = COLUMNS, most: int = 1 <<
 
 def expected(rows: list[Values]) -> tuple[list[tuple], list[tuple[int, str]]]:
     """Rows, and number and reason of those rejected, as the oracle has them."""
-    found = [oracle.read_line("\t".join(row).encode(), 2, 3) for row in rows]
-    good = [(bool(row.label), tuple(row.integers), *row.tokens) for row in found if isinstance(row, oracle.Row)]
+    found = [oracle.read_line("\t".join(row).encode(), COLUMNS) for row in rows]
+    good = [(bool(row.label), tuple(row.numbers), *row.tokens) for row in found if isinstance(row, oracle.Row)]
     return good, [(number, row) for number, row in enumerate(found) if isinstance(row, str)]
 
 

@@ -87,6 +87,7 @@ def preprocess(arguments: argparse.Namespace) -> None:
         inspect(arguments)
         return
     from dlrm_lib.drift import drift_remarks
+    from dlrm_lib.features import FeatureSpec
     from dlrm_lib.manifest import Manifest
     from dlrm_lib.preprocess import preprocess
     from dlrm_lib.preprocess.ancestor import inherited
@@ -135,12 +136,12 @@ def preprocess(arguments: argparse.Namespace) -> None:
         print(f"{lines:>12,} {reason}")
     if manifest.quarantined:
         print(f"{'':>12} see {output / 'quarantine' / 'rejected.tsv'}")
-    for remark in drift_remarks(manifest):
+    for remark in drift_remarks(manifest, FeatureSpec.read(output / "feature_spec.yaml")):
         print(f"{'remark':>10}: {remark}")
 
 
-def columns_of(arguments: argparse.Namespace) -> RawColumns:
-    """The columns as flags or a feature spec declare them; Criteo's where nothing does."""
+def columns_of(arguments: argparse.Namespace) -> RawColumns | None:
+    """The columns as flags or a feature spec declare them; None where nothing does."""
     flags = {name: getattr(arguments, name) for name in ("label", "numerical", "categorical", "label_values")}
     given = {f"--{name}": value for name, value in flags.items() if value is not None}
     if arguments.feature_spec:
@@ -151,6 +152,8 @@ def columns_of(arguments: argparse.Namespace) -> RawColumns:
                 remedy="Give one of the two; a feature spec can say what the flags do.",
             )
         return RawColumns.read(arguments.feature_spec)
+    if not given:
+        return None
     label = LabelColumn(name=arguments.label or "label", values=arguments.label_values or NO_AND_YES)
     if given.keys() <= {"--label_values"}:
         return dataclasses.replace(CRITEO, label=label)

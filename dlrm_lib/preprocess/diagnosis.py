@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from dlrm_lib.columns import RawColumns
 from dlrm_lib.errors import InputError
+from dlrm_lib.preprocess.decimals import digits_of, is_faulty
 from dlrm_lib.preprocess.declaring import flag_of, label_values
 from dlrm_lib.preprocess.delimited import Delimited
 from dlrm_lib.preprocess.formats import CLEAN, SIGNS, Lines, field_names, layout, shown
@@ -90,12 +91,21 @@ def fault(text: bytes, reason: str, form: Form, columns: RawColumns) -> str:
         return f"{reason}: {len(fields)} instead of {columns.total} ({field_names(columns)})"
     if reason.startswith("label is not"):
         return f"{reason}: it is {shown(fields[0])}"
-    if reason in ("not an integer", "integer beyond 64 bits"):
-        for number, (name, field) in enumerate(zip(columns.numerical_names, fields[1:], strict=False), 1):
-            if field and (not _INTEGER.fullmatch(field) or not -(2**63) <= int(field) < 2**63):
-                place = f"field {number + 1}, integer {number} of {columns.numerical},"
-                return f"{reason}: {f'column {name!r}' if form.named else place} is {shown(field)}"
+    if "integer" in reason or "decimal" in reason:
+        limits = digits_of(columns).tolist()
+        kind = "number" if any(limits) else "integer"
+        named = zip(columns.numerical_names, limits, fields[1:], strict=False)
+        for number, (name, digits, field) in enumerate(named, 1):
+            if field and (is_faulty(field, digits) if digits else not _fits(field)):
+                place = f"field {number + 1}, {kind} {number} of {columns.numerical},"
+                most = f", and it takes numbers below 1e{digits}" if reason.endswith("too large") else ""
+                return f"{reason}: {f'column {name!r}' if form.named else place} is {shown(field)}{most}"
     return reason
+
+
+def _fits(field: bytes) -> bool:
+    """Whether a field is an integer of 64 bits."""
+    return bool(_INTEGER.fullmatch(field)) and -(2**63) <= int(field) < 2**63
 
 
 def _recognised(path: Path, columns: RawColumns) -> _Recognised:
