@@ -70,7 +70,8 @@ def _read_part(job: Job, piece: Range, before: list[Part], read: Iterator[Rows])
                     in_bags = bags.split(rows.tokens(j), column.separator, column.most)
                     of_column = bags.codes(in_bags, dictionary, len(rows.label), column.most)
                     cut[j] += in_bags.cut
-                missing[j] += int(np.count_nonzero(of_column.reshape(len(rows.label), -1)[:, 0] == 0))
+                first = of_column if column.most == 1 else of_column[:, 0]
+                missing[j] += int(np.count_nonzero(first == 0))
                 codes.append(bags.narrowed(of_column, dictionary.size))
             numerical, numbers = encode_numbers(rows, job.columns, job.config.numeric_rule)
             waiting.write(numbers.data)
