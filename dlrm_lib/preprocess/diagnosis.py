@@ -12,7 +12,7 @@ from typing import NamedTuple
 from dlrm_lib.columns import RawColumns
 from dlrm_lib.errors import InputError
 from dlrm_lib.preprocess.decimals import digits_of, is_faulty
-from dlrm_lib.preprocess.declaring import flag_of, label_values
+from dlrm_lib.preprocess.declaring import decimals, flag_of, label_values
 from dlrm_lib.preprocess.delimited import Delimited
 from dlrm_lib.preprocess.formats import CLEAN, SIGNS, Lines, field_names, layout, shown
 from dlrm_lib.preprocess.forms import Form
@@ -50,7 +50,13 @@ def explain(path: Path, form: Form, columns: RawColumns, files: Sequence[Path] =
     if values := label_values(path, form, columns):
         advice = f"Declare them with {flag_of(values)}: first no click, then a click."
         return Finding(f"labels {values[0]} and {values[1]}", advice)
-    return None if form.named else _recognise(path, columns, files)
+    if not form.named:
+        return _recognise(path, columns, files)
+    if names := decimals(path, form, columns):
+        advice = f"Declare them in a --feature_spec: feature_spec: {{{names[0]}: {{type: decimal}}}}"
+        facts = f"decimals in {', '.join(map(repr, names[:5]))}{', …' if len(names) > 5 else ''}"
+        return Finding(facts, advice + (" and so for the others." if len(names) > 1 else "."))
+    return None
 
 
 def _recognise(path: Path, columns: RawColumns, files: Sequence[Path]) -> Finding | None:
