@@ -12,11 +12,14 @@ from typing import Any, TypeVar
 import yaml
 
 from dlrm_lib.errors import InputError
+from dlrm_lib.numeric_rules import FIXED_RULES, LEARNED
 
 NO_AND_YES = ("0", "1")  # labels, unless a column declares others
 
 _CHANNELS = ("label", "numerical", "categorical")
 _FILE = re.compile(r"cat_[0-9]+\.bin")
+_TYPES = ("integer", "decimal")
+_BINS = 1000  # with more, neighbours would be the same float16
 
 Column = TypeVar("Column", "LabelColumn", "NumericalColumn", "CategoricalColumn")
 
@@ -50,13 +53,49 @@ class LabelColumn:
 
 @dataclass(frozen=True, kw_only=True)
 class NumericalColumn:
-    """A column of integers.
+    """A column of numbers.
 
     Attributes:
         name: What it is called.
+        type: How its values are read: ``integer``, or ``decimal``, which knows a point and an exponent.
+        rule: The name of the rule that encodes them; None: ``numeric_rule`` for integers, ``log`` for decimals.
+        bins: Of the rule ``quantile``, how many bins; None: 100.
+
+    Raises:
+        InputError: there is no such type, rule or number of bins, or they do not go together.
     """
 
     name: str
+    type: str = "integer"
+    rule: str | None = None
+    bins: int | None = None
+
+    def __post_init__(self) -> None:
+        rules = (*FIXED_RULES, LEARNED)
+        for key, value, allowed in (("type", self.type, _TYPES), ("rule", self.rule, (None, *rules))):
+            if value not in allowed:
+                raise InputError(
+                    f"Column {self.name} declares a {key} that there is not.",
+                    found=value,
+                    remedy=f"There are: {', '.join(name for name in allowed if name)}.",
+                )
+        if self.bins is not None and (
+            self.rule != LEARNED or type(self.bins) is not int or not 2 <= self.bins <= _BINS
+        ):
+            raise InputError(
+                f"Column {self.name} declares bins that cannot be.",
+                found=f"bins: {self.bins}, rule: {self.rule}",
+                remedy=f"rule: {LEARNED} takes from 2 to {_BINS:,} bins, and no other rule takes any.",
+            )
+        if self.rule == "identity" and self.type != "decimal":
+            raise InputError(
+                f"Column {self.name} declares rule: identity for integers.",
+                remedy="Declare type: decimal too, which whole numbers are as well.",
+            )
+
+    def rule_by(self, numeric_rule: str) -> str:
+        """The name of its rule, where ``numeric_rule`` is that of integers which declare none."""
+        return self.rule or (numeric_rule if self.type == "integer" else "log")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +254,7 @@ class RawColumns:
             raise InputError(
                 f"{path} is not a feature specification.",
                 found=f"{type(error).__name__}: {error}".splitlines()[0],
-                remedy="channel_spec: {numerical: [a, b], categorical: [c, d, e]} means 2 integers and 3 tokens.",
+                remedy="channel_spec: {numerical: [a, b], categorical: [c, d, e]} means 2 numbers and 3 tokens.",
             ) from None
 
 
@@ -230,7 +269,7 @@ def _columns(kind: type[Column], names: Iterable[Any], features: Mapping[str, An
         yield kind(name=name.removesuffix(".bin") if _FILE.fullmatch(str(name)) else name, **said)
 
 
-def declared(column: Any) -> dict[str, Any]:
+def declared(column: LabelColumn | NumericalColumn | CategoricalColumn) -> dict[str, Any]:
     """What a column says of itself beside its name, as a feature specification holds it."""
     said = ((field, getattr(column, field.name)) for field in fields(column) if field.name != "name")
     return {

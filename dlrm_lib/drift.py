@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from dlrm_lib.features import NUMERIC_RULES, SPLITS
+from dlrm_lib.features import SPLITS, FeatureSpec
 from dlrm_lib.manifest import Manifest
 
 # In 68,000 rows of Criteo's log, no share of missing or unknown values moves by more than 0.06 between the first
@@ -46,14 +46,14 @@ class _Column(NamedTuple):
         return after - before if abs(after - before) >= least else 0.0
 
 
-def drift_remarks(manifest: Manifest) -> list[str]:
+def drift_remarks(manifest: Manifest, spec: FeatureSpec) -> list[str]:
     """A sentence for each kind of thing that stands out; none where all is as it should be.
 
     They are about splits of one class, columns that say nothing, and columns that are new, gone or changed in the rows
     held out. A column is named once, columns with the same fault together.
     """
     by_fault: dict[Callable[[_Column], str | None], list[tuple[str, str]]] = {}
-    for column in _columns(manifest):
+    for column in _columns(manifest, spec):
         for fault in _FAULTS:
             if says := fault(column):
                 by_fault.setdefault(fault, []).append((column.name, says))
@@ -79,10 +79,9 @@ def _classes(manifest: Manifest) -> Iterator[str]:
             yield f"{share} of the {split} split is a click: {so}{raise_it}"
 
 
-def _columns(manifest: Manifest) -> Iterator[_Column]:
+def _columns(manifest: Manifest, spec: FeatureSpec) -> Iterator[_Column]:
     rows = manifest.accepted
-    rule = NUMERIC_RULES.get(manifest.config.get("numeric_rule", ""))
-    as_zero = rule is not None and abs(rule.missing_number - math.log(rule.shift)) < 1e-3
+    rules = dict(zip(spec.columns.numerical_names, spec.numeric_rules, strict=True))
     for name, splits in manifest.columns.items():
         if "train" not in splits:
             continue
@@ -93,7 +92,7 @@ def _columns(manifest: Manifest) -> Iterator[_Column]:
         if any(splits[split] != now for split in held_out):
             now = {what: sum(splits[split][what] * rows[split] for split in held_out) / count for what in then}
             now["constant"] = False
-        missing = "missing or 0" if as_zero and "mean" in then else "missing"
+        missing = "missing or 0" if name in rules and rules[name].missing_is_zero else "missing"
         yield _Column(name, missing, then, now, math.sqrt(1 / rows["train"] + 1 / count))
 
 

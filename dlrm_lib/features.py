@@ -7,8 +7,7 @@ The file layout is the one that NVIDIA's later DLRM loader reads (NVIDIA/DeepLea
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import yaml
 
 from dlrm_lib.columns import RawColumns, declared
 from dlrm_lib.errors import InputError
+from dlrm_lib.numeric_rules import NUMERIC_RULES, NumericRule
 
 SPLITS = ("train", "validation", "test")
 _CATEGORY_DTYPES = (("int8", 2**7 - 1), ("int16", 2**15 - 1), ("int32", 2**31 - 1))
@@ -30,36 +30,6 @@ def split_rows(rows: int, held_out: int) -> dict[str, int]:
     """
     test = held_out // 2
     return {"train": rows - held_out, "test": test, "validation": held_out - test}
-
-
-@dataclass(frozen=True, kw_only=True)
-class NumericRule:
-    """How an integer x is encoded: log(max(x + shift, 1)) in float64, rounded once to float16.
-
-    Attributes:
-        name: As ``numeric_rule`` in ``PreprocessConfig``.
-        shift: What is added before the logarithm.
-        missing_number: What a missing integer becomes, a float16.
-    """
-
-    name: str
-    shift: int
-    missing_number: float
-
-    @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> NumericRule:
-        """A rule as ``feature_spec.yaml`` holds it."""
-        return cls(name=str(entry["name"]), shift=int(entry["shift"]), missing_number=float(entry["missing_number"]))
-
-
-# With the first, missing counts as zero, whose logarithm is log 2. The second is that of NVIDIA's released script.
-NUMERIC_RULES = {
-    rule.name: rule
-    for rule in (
-        NumericRule(name="log_x_plus_2", shift=2, missing_number=0.693359375),
-        NumericRule(name="log_x_plus_3", shift=3, missing_number=0.0),
-    )
-}
 
 
 def category_dtype(cardinality: int) -> str:
@@ -134,12 +104,12 @@ class FeatureSpec:
         ]
         features: dict[str, dict] = {label: {"dtype": "bool"}}
         for name, rule in zip(numerical, self.numeric_rules, strict=True):
-            features[name] = {"dtype": "float16", "numeric_rule": asdict(rule)}
+            features[name] = {"dtype": "float16", "numeric_rule": rule.entry()}
         for name, cardinality, dtype in zip(categorical, self.cardinalities, self.category_dtypes, strict=True):
             features[name] = {"cardinality": cardinality, "dtype": dtype}
             if self.missing_id:
                 features[name]["missing_id"] = self.missing_id
-        raw = [self.columns.label, *self.columns.numbers, *self.columns.tokens]
+        raw: list[Any] = [self.columns.label, *self.columns.numbers, *self.columns.tokens]
         for feature, column in zip(features.values(), raw, strict=True):
             feature |= declared(column)
         chunks = [("numerical.bin", numerical), ("label.bin", [label])]

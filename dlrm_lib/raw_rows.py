@@ -92,8 +92,9 @@ def _first(pieces: Sequence[Range], rows: int, columns: RawColumns) -> pd.DataFr
 def _table(rows: Rows, columns: RawColumns) -> pd.DataFrame:
     import pandas as pd
 
-    integers = np.where(rows.missing, np.nan, rows.integer)
+    numbers = np.where(rows.missing, np.nan, rows.integer)
+    numbers[:, [column.type == "decimal" for column in columns.numbers]] = rows.decimal
     fields = {"part": 0, "label": rows.label.copy()}
-    numbers, tokens = ([f"{name} (column)" if name in fields else name for name in of] for of in columns.in_pictures)
+    names, tokens = ([f"{name} (column)" if name in fields else name for name in of] for of in columns.in_pictures)
     texts = (pd.array(rows.tokens(j).strings().to_pylist(), dtype="str") for j in range(columns.categorical))
-    return pd.DataFrame(fields | dict(zip(numbers, integers.T, strict=True)) | dict(zip(tokens, texts, strict=True)))
+    return pd.DataFrame(fields | dict(zip(names, numbers.T, strict=True)) | dict(zip(tokens, texts, strict=True)))

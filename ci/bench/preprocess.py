@@ -91,7 +91,7 @@ def encode(contestant: str, raw: Path, output: Path, cores: int, limit: int = SE
     command = [sys.executable, "-m", "bench.preprocess_peers", contestant, str(raw), str(output)]
     if contestant == "ours":
         command = [sys.executable, "-m", "dlrm_lib", "preprocess", "--input", str(raw), "--output", str(output)]
-        command += ["--frequency_limit", str(limit), "--numeric_rule", SETTINGS.rule]
+        command += ["--frequency_limit", str(limit), "--numeric_rule", SETTINGS.numeric_rule]
     command += ["--cores", str(cores)]
     os.sync()
     for path in day_files(raw):

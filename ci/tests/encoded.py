@@ -9,8 +9,9 @@ import numpy as np
 
 from dlrm_lib.config import PreprocessConfig, as_dict, digest
 from dlrm_lib.dataset import EncodedDataset
-from dlrm_lib.features import NUMERIC_RULES, SPLITS, FeatureSpec
+from dlrm_lib.features import SPLITS, FeatureSpec
 from dlrm_lib.manifest import Manifest
+from dlrm_lib.numeric_rules import NUMERIC_RULES
 
 CARDINALITIES = (3, 7, 200, 40_000)
 

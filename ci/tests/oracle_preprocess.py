@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import math
-import re
 import statistics
 import struct
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-_MASK = 2**64 - 1
+from oracle_numbers import drawn, edges, float16, mixed, read_number, splitmix64
+
 _REASONS = [
     "blank line",
     "not UTF-8",
@@ -20,29 +19,32 @@ _REASONS = [
     "label is not 0 or 1",
     "not an integer",
     "integer beyond 64 bits",
+    "not a decimal number",
+    "decimal number too large",
 ]
 
 
 class Row(NamedTuple):
-    """A raw row: 0 or 1, integers or None, tokens ('' if missing)."""
+    """A raw row: 0 or 1, numbers or None, tokens ('' if missing)."""
 
     label: int
-    integers: list[int | None]
+    numbers: list[int | float | None]
     tokens: list[str]
 
 
 class Expected(NamedTuple):
-    """What a data set should hold: files by name, vocabularies as rows, counts of values without an id, facts of the
-    manifest, and of its columns."""
+    """What a data set should hold: files by name, vocabularies as rows, counts of values without an id, edges of bins,
+    facts of the manifest, and of its columns."""
 
     files: dict[str, bytes]
     vocabularies: list[list[tuple[str, int, int]]]
     rare: list[dict[str, int]]
+    learned: list[list[float]]
     manifest: dict
     columns: dict[str, dict]
 
 
-def read_line(line: bytes, numerical: int, categorical: int) -> Row | str:
+def read_line(line: bytes, columns) -> Row | str:
     """A line without its newline as a row, or the reason to reject it."""
     if line.endswith(b"\r"):
         line = line[:-1]
@@ -52,21 +54,18 @@ def read_line(line: bytes, numerical: int, categorical: int) -> Row | str:
         fields = line.decode("utf-8").split("\t")
     except UnicodeDecodeError:
         return "not UTF-8"
-    if len(fields) != 1 + numerical + categorical:
+    if len(fields) != columns.total:
         return "wrong number of fields"
     if fields[0] not in ("0", "1"):
         return "label is not 0 or 1"
-    integers: list[int | None] = []
-    for field in fields[1 : 1 + numerical]:
-        if field == "":
-            integers.append(None)
-        elif not re.fullmatch(r"-?[0-9]+", field):
-            return "not an integer"
-        elif not -(2**63) <= int(field) < 2**63:
-            return "integer beyond 64 bits"
-        else:
-            integers.append(int(field))
-    return Row(int(fields[0]), integers, fields[1 + numerical :])
+    first = 1 + columns.numerical
+    numbers: list[int | float | None] = []
+    for field, column in zip(fields[1:first], columns.numbers, strict=True):
+        number = read_number(field, column)
+        if isinstance(number, str):
+            return number
+        numbers.append(number)
+    return Row(int(fields[0]), numbers, fields[first:])
 
 
 def bag(field: str, column) -> list[str]:
@@ -83,33 +82,20 @@ def lines_of(path: Path) -> list[bytes]:
     return lines if lines[-1] else lines[:-1]
 
 
-def float16(x: int | None, rule: str) -> bytes:
-    """The encoded integer."""
-    if rule == "log_x_plus_2":
-        value = math.log(max((0 if x is None else x) + 2, 1))
-    else:
-        value = 0.0 if x is None or x <= -3 else math.log(x + 3)
-    return struct.pack("<e", value)
-
-
-def splitmix64(seed: int, index: int) -> int:
-    """The number by which training row ``index`` is sorted."""
-    return _mixed((seed + (index + 1) * 0x9E3779B97F4A7C15) & _MASK)
-
-
-def _mixed(z: int) -> int:
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB & _MASK
-    return z ^ (z >> 31)
-
-
 def stays(row: Row, index: int, config) -> bool:
     """Whether training row ``index`` is kept: a click, or one whose number, mixed again, is below the rate."""
-    return bool(row.label) or _mixed(splitmix64(config.shuffle_seed, index)) < config.negative_rate * 2**64
+    return bool(row.label) or mixed(splitmix64(config.shuffle_seed, index)) < config.negative_rate * 2**64
 
 
-def encode(days: list[Path], config, columns, earlier: Expected | None = None, extend: bool = False) -> Expected:
-    """Encodes day files (or one file), given in time order, with the ids of what was encoded earlier."""
+def encode(
+    days: list[Path],
+    config,
+    columns,
+    earlier: Expected | None = None,
+    extend: bool = False,
+    learned_rows: int = 1 << 18,
+) -> Expected:
+    """Encodes day files (or one file), given in time order, with the ids and bins of what was encoded earlier."""
     rows: list[Row] = []
     days_rows: list[int] = []
     quarantine = [b"file\tline\treason\ttext"]
@@ -117,7 +103,7 @@ def encode(days: list[Path], config, columns, earlier: Expected | None = None, e
     for path in days:
         before = len(rows)
         for number, line in enumerate(lines_of(path), start=1):
-            row = read_line(line, columns.numerical, columns.categorical)
+            row = read_line(line, columns)
             if isinstance(row, str):
                 reasons[row] += 1
                 text = line[:-1] if line.endswith(b"\r") else line
@@ -139,9 +125,16 @@ def encode(days: list[Path], config, columns, earlier: Expected | None = None, e
     names = list(columns.categorical_names)
     for column, limit in (pair.split(":") for pair in special):
         limits[names.index(column) if column in names else int(column)] = int(limit)
+    counted = rows if config.vocabulary_days == "all" else train
+    rules = [of.rule or ("log" if of.type == "decimal" else config.numeric_rule) for of in columns.numbers]
+    learned = [
+        edges([row.numbers[column] for row in drawn(counted, learned_rows)], of.bins or 100)
+        for column, of in enumerate(columns.numbers)
+    ]
+    if earlier:
+        learned = earlier.learned
     vocabularies, rare = [], []
     for column in range(columns.categorical):
-        counted = rows if config.vocabulary_days == "all" else train
         bags = [bag(row.tokens[column], columns.tokens[column]) for row in counted]
         counts = Counter(token for tokens in bags for token in tokens if token or config.separate_missing)
         known = [""] if config.separate_missing else []
@@ -161,7 +154,7 @@ def encode(days: list[Path], config, columns, earlier: Expected | None = None, e
     for name, members in splits.items():
         files[f"{name}/label.bin"] = bytes(row.label for row in members)
         files[f"{name}/numerical.bin"] = b"".join(
-            float16(x, config.numeric_rule) for row in members for x in row.integers
+            float16(*of) for row in members for of in zip(row.numbers, rules, learned, strict=True)
         )
         for column, of in enumerate(ids):
             cardinality = len(of) + 1
@@ -199,8 +192,9 @@ def encode(days: list[Path], config, columns, earlier: Expected | None = None, e
     described: dict[str, dict] = {}
     for name, members in accepted.items():
         for column in range(columns.numerical if members else 0):
-            numbers = [struct.unpack("<e", float16(row.integers[column], config.numeric_rule))[0] for row in members]
-            missing = struct.unpack("<e", float16(None, config.numeric_rule))[0]
+            rule = rules[column], learned[column]
+            numbers = [struct.unpack("<e", float16(row.numbers[column], *rule))[0] for row in members]
+            missing = struct.unpack("<e", float16(None, *rule))[0]
             facts = {"missing": numbers.count(missing) / len(members), "constant": len(set(numbers)) == 1}
             facts |= {"mean": statistics.fmean(numbers), "deviation": statistics.pstdev(numbers)}
             described.setdefault(columns.numerical_names[column], {})[name] = facts
@@ -210,4 +204,4 @@ def encode(days: list[Path], config, columns, earlier: Expected | None = None, e
             facts = {"missing": bags.count([""]) / len(members), "unknown": len(unknown) / len(members)}
             facts["constant"] = len({of.get(token, 0) for tokens in bags for token in tokens}) == 1
             described.setdefault(columns.categorical_names[column], {})[name] = facts
-    return Expected(files, vocabularies, rare, manifest, described)
+    return Expected(files, vocabularies, rare, learned, manifest, described)

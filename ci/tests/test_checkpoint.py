@@ -18,7 +18,7 @@ from dlrm_lib.backends import pick
 from dlrm_lib.commands.model_inputs import checkpoint_path
 from dlrm_lib.config import Config, as_dict
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import NUMERIC_RULES
+from dlrm_lib.numeric_rules import NUMERIC_RULES
 from dlrm_lib.training import (
     Results,
     build,

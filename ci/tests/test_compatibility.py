@@ -13,11 +13,13 @@ from packed_rows import write_dataset
 from safetensors.torch import load_file
 
 from dlrm_lib.backends import pick
+from dlrm_lib.columns import NumericalColumn, RawColumns
 from dlrm_lib.config import Config, digest
 from dlrm_lib.dataset import EncodedDataset, PackedDataset, RandomDataset
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import NUMERIC_RULES, FeatureSpec
+from dlrm_lib.features import FeatureSpec
 from dlrm_lib.manifest import Manifest
+from dlrm_lib.numeric_rules import FIXED_RULES, NUMERIC_RULES, QuantileRule
 from dlrm_lib.training import (
     Results,
     build,
@@ -63,8 +65,17 @@ def remade(there, folder, *, rules=None, encoding=None, **manifest):
         rules = rules or spec.numeric_rules
         cardinalities = tuple(manifest.get("cardinalities", spec.cardinalities))
         missing = int((encoding or {}).get("separate_missing", False))
+        declared = [rule.name if rule.name not in NUMERIC_RULES else None for rule in rules]
+        raw = RawColumns(
+            numbers=tuple(NumericalColumn(name=f"num_{i}", rule=rule) for i, rule in enumerate(declared)),
+            tokens=RawColumns.unnamed(0, len(cardinalities)).tokens,
+        )
         FeatureSpec(
-            numerical=spec.numerical, cardinalities=cardinalities, numeric_rules=rules, missing_id=missing
+            numerical=spec.numerical,
+            cardinalities=cardinalities,
+            numeric_rules=rules,
+            raw_columns=raw,
+            missing_id=missing,
         ).write(folder / "feature_spec.yaml")
     config = {**before.config, **(encoding or {})}
     dataclasses.replace(before, config=config, **manifest).write(folder)
@@ -87,6 +98,26 @@ def test_the_settings_that_change_no_meaning(dataset, kept, tmp_path):
         other = remade(dataset.folder, tmp_path / name, encoding={name: value}, source=[], quarantined={"bad": 1})
         model, _ = load_checkpoint(kept[0], other)
         assert np.array_equal(expected, predict(DEVICE.inference(model), other.test, batch_size=9))
+
+
+def test_bins_that_were_learned_from_other_rows(dataset, tmp_path):
+    bins = QuantileRule(edges=(1.0, 2.0, 5.0))
+    rules = (*dataset.spec.numeric_rules[:2], bins, FIXED_RULES["signed_log"])
+    then = remade(dataset.folder, tmp_path / "then", rules=rules)
+    training = build(CONFIG, then, backend=DEVICE)
+    kept = tmp_path / "model.safetensors", tmp_path / "state.safetensors"
+    save_checkpoint(kept[0], training, metrics={})
+    save_state(kept[1], training, Results())
+    model, _ = load_checkpoint(kept[0], then)
+    assert model.spec.numeric_rules == rules  # as the file has them, in JSON
+    load_state(kept[1], CONFIG, then, DEVICE)
+    other = remade(then.folder, tmp_path / "other", rules=(*rules[:2], QuantileRule(edges=(1.0, 2.0, 6.0)), rules[3]))
+    found = "numeric_rule of num_2: quantile, with other bins than then"
+    refused(kept, other, "another meaning", found, "Use the data set it was trained on, or train again.")
+    other = remade(then.folder, tmp_path / "log", rules=(*rules[:3], FIXED_RULES["log"]))
+    found = "numeric_rule of num_3: signed_log then, log now"
+    refused(kept, other, "another meaning", found, "Use the data set it was trained on, or train again.")
+    assert identity(then) != identity(other)
 
 
 def test_columns_that_there_were_not(kept, tmp_path):

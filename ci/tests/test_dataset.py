@@ -13,9 +13,10 @@ from encoded import CARDINALITIES, random_dataset
 
 from dlrm_lib.dataset import EncodedDataset, ShuffledBatches, ShuffledRows
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import NUMERIC_RULES, FeatureSpec, NumericRule, category_dtype, split_rows
+from dlrm_lib.features import FeatureSpec, category_dtype, split_rows
 from dlrm_lib.manifest import Manifest
-from dlrm_lib.preprocess.rows import encode_integers
+from dlrm_lib.numeric_rules import NUMERIC_RULES, LogRule
+from dlrm_lib.preprocess.numbers import encode_integers
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_the_held_out_rows_are_halved_in_the_order_of_time(rows, held_out, expec
 
 def test_the_spec_survives_the_file(tmp_path):
     path = tmp_path / "feature_spec.yaml"
-    another = NumericRule(name="another", shift=7, missing_number=0.1)
+    another = LogRule(name="another", shift=7, missing_number=0.1)
     rules = (*NUMERIC_RULES.values(), another)
     for spec in (
         FeatureSpec(numerical=3, cardinalities=(5, 70_000)),

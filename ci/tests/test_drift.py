@@ -8,9 +8,12 @@ from dataclasses import replace
 import pytest
 from encoded import random_dataset
 
+from dlrm_lib.columns import NumericalColumn, RawColumns
 from dlrm_lib.config import PreprocessConfig, as_dict
 from dlrm_lib.drift import drift_remarks
+from dlrm_lib.features import FeatureSpec
 from dlrm_lib.manifest import Manifest
+from dlrm_lib.numeric_rules import FIXED_RULES
 
 ROWS = {"train": 16_000, "validation": 2_000, "test": 2_000}
 NUMBER = {"missing": 0.1, "mean": 2.5, "deviation": 1.2, "constant": False}
@@ -29,7 +32,9 @@ def remarks(columns, rows=ROWS, clicks=None, rule="log_x_plus_3"):
         vocabulary="",
         columns=columns,
     )
-    return drift_remarks(manifest)
+    named = RawColumns(numbers=(NumericalColumn(name="c"),))
+    spec = FeatureSpec(numerical=1, cardinalities=(), numeric_rules=(FIXED_RULES[rule],), raw_columns=named)
+    return drift_remarks(manifest, spec)
 
 
 def column(then, now):
@@ -134,8 +139,8 @@ def test_a_constant_column_is_one_with_splits_of_any_sizes_and_without_rows_held
 
 
 def test_where_zero_and_missing_are_one_number_the_sentence_says_so():
-    (says,) = remarks({"num_0": column(NEVER | {"mean": 0.693359}, NUMBER)}, rule="log_x_plus_2")
-    assert says == "num_0 is missing or 0 in all training rows, and in 10% of those held out"
+    (says,) = remarks({"c": column(NEVER | {"mean": 0.693359}, NUMBER)}, rule="log_x_plus_2")
+    assert says == "c is missing or 0 in all training rows, and in 10% of those held out"
     (says,) = remarks({"cat_0": column(TOKEN, TOKEN | {"missing": 0.9})}, rule="log_x_plus_2")
     assert says == "cat_0 is missing in 5% of the training rows, and in 90% of those held out"
 
@@ -151,14 +156,15 @@ def test_splits_of_one_class():
 
 
 def test_a_manifest_of_an_earlier_version_is_read_and_says_nothing(tmp_path):
-    now = random_dataset(tmp_path, rows=(30, 10, 10)).manifest
+    dataset = random_dataset(tmp_path, rows=(30, 10, 10))
+    now, spec = dataset.manifest, dataset.spec
     replace(now, columns={"num_0": column(NEVER, NUMBER)}).write(tmp_path)
     assert Manifest.read(tmp_path).hashes == now.hashes
-    assert drift_remarks(Manifest.read(tmp_path)) == [
+    assert drift_remarks(Manifest.read(tmp_path), spec) == [
         "num_0 is missing or 0 in all training rows, and in 10% of those held out"
     ]
     document = json.loads((tmp_path / "manifest.json").read_text())
     del document["columns"]
     (tmp_path / "manifest.json").write_text(json.dumps(document))
     assert Manifest.read(tmp_path).hashes == now.hashes
-    assert drift_remarks(Manifest.read(tmp_path)) == []
+    assert drift_remarks(Manifest.read(tmp_path), spec) == []

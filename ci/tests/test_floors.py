@@ -10,7 +10,7 @@ import pytest
 
 # From the ground up. Rooms of one floor do not know each other, except those behind a < the ones before it.
 FLOORS = {
-    "ground": """__init__ errors metrics number_formats clean_timing splitmix64 < negatives
+    "ground": """__init__ errors metrics number_formats clean_timing splitmix64 numeric_rules < negatives
                < files < locks places < columns memory records settings < features < compiler config
                < manifest runs < drift""",
     "what it is": "model dataset synthetic download < optim",

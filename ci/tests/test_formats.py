@@ -25,7 +25,7 @@ import oracle_preprocess as oracle
 import pyarrow as pa
 import pytest
 
-from dlrm_lib.columns import CRITEO, RawColumns
+from dlrm_lib.columns import CRITEO, NumericalColumn, RawColumns
 from dlrm_lib.commands.data import columns_of
 from dlrm_lib.commands.parser import parse_arguments
 from dlrm_lib.errors import InputError
@@ -82,8 +82,8 @@ def tarred(of: Fields, mode: str, *names: str) -> bytes:
     return out.getvalue()
 
 
-def found_in(path: Path, files: Sequence[Path] = ()) -> Finding | None:
-    return explain(path, form_of(path, COLUMNS), COLUMNS, files)
+def found_in(path: Path, columns: RawColumns = COLUMNS, files: Sequence[Path] = ()) -> Finding | None:
+    return explain(path, form_of(path, columns), columns, files)
 
 
 # What a file is made of: its name, its bytes, and a word of what is said of it.
@@ -212,15 +212,23 @@ def test_compressed_text_without_its_ending_is_given_one(tmp_path: Path) -> None
         assert found_in(tmp_path / f"{name}{ending}") is None
 
 
-def test_decimals_that_are_no_whole_numbers_are_scaled(tmp_path: Path) -> None:
+def test_decimals_that_are_no_whole_numbers_are_to_be_declared(tmp_path: Path) -> None:
     path = tmp_path / "prices.tsv"
-    prices = ["0.33", "", "12", "7.5", "-1.25"]
+    prices = ["0.33", "", "12", "7.5", "-1.25e-3"]
     path.write_bytes(b"".join(b"1\t%s\t4\t5.0\ta\tb\tc\td\n" % price.encode() for price in prices))
     finding = found_in(path)
     assert finding
-    assert "decimals such as 0.33 in 2 of the integer columns, the first in field 2" in finding.facts
-    made = run(finding.remedy or "", tmp_path).read_text().splitlines()
-    assert made == [f"1\t{x}\t4\t5\ta\tb\tc\td" for x in ("33", "", "1200", "750", "-125")]
+    assert finding.facts == "decimals such as 0.33 in 2 of the integer columns, the first in field 2"
+    assert finding.remedy == (
+        "Declare them in a --feature_spec: feature_spec: {num_0: {type: decimal}} and so for the others."
+    )
+    one, two, three = COLUMNS.numbers
+    decimal = [dataclasses.replace(column, type="decimal") for column in (one, three)]
+    assert found_in(path, dataclasses.replace(COLUMNS, numbers=(decimal[0], two, decimal[1]))) is None
+    path.write_bytes(path.read_bytes().replace(b"\t4\t", b"\tx\t"))
+    other = found_in(path)
+    assert other
+    assert "type: decimal" not in (other.remedy or "")  # for that would not do
 
 
 # Files of which no command makes rows: what is said, and what must not be.
@@ -291,7 +299,7 @@ def test_days_of_one_format_are_mended_by_one_command(tmp_path: Path, packed: bo
         content = text(of) if day == 1 else text(of, ",")
         (folder / f"day_{day}{'.gz' * packed}").write_bytes(gzip.compress(content) if packed else content)
     files = source_files(folder)
-    finding = found_in(files[0], files)
+    finding = found_in(files[0], COLUMNS, files)
     assert finding
     assert "copy the other days there, then give that folder" in (finding.remedy or "")
     (command,) = re.findall(r"`(.*)`", finding.remedy or "")
@@ -299,7 +307,7 @@ def test_days_of_one_format_are_mended_by_one_command(tmp_path: Path, packed: bo
     (made,) = (path for path in tmp_path.iterdir() if path != folder)
     assert {path.name: path.read_bytes() for path in made.iterdir()} == {f"day_{d}": text(days[d]) for d in (0, 2)}
     assert source_files(folder) == files
-    again = found_in(files[0], files)
+    again = found_in(files[0], COLUMNS, files)
     assert again
     assert f"{made}.2" in (again.remedy or "")  # what is there is not written over
 
@@ -341,7 +349,7 @@ def test_a_mark_of_utf8_is_no_part_of_the_first_label(tmp_path: Path, ending: st
     pieces = itertools.pairwise(PlainLines().bounds(path, size))
     read = b"".join(data[:size].tobytes() for piece in pieces for data, size in chunks(path, *piece))
     assert read == content
-    assert all(not isinstance(oracle.read_line(line, 3, 4), str) for line in read.splitlines())
+    assert all(not isinstance(oracle.read_line(line, COLUMNS), str) for line in read.splitlines())
 
 
 def test_a_fault_names_the_field_and_the_counts() -> None:
@@ -356,3 +364,22 @@ def test_a_fault_names_the_field_and_the_counts() -> None:
     for line, said in lines.items():
         (bad,) = parse(line + b"\n", CRITEO).bad
         assert fault(line, REASONS[bad.reason], PlainLines(), CRITEO).startswith(said)
+
+
+def test_a_faulty_decimal_is_named_with_what_its_column_takes() -> None:
+    price, stars = (NumericalColumn(name="price", type="decimal"), NumericalColumn(name="stars", type="decimal"))
+    stars = dataclasses.replace(stars, rule="identity")
+    columns = RawColumns(numbers=(NumericalColumn(name="count"), price, stars))
+    lines = {
+        b"1\t2\t3.5": "wrong number of fields: 3 instead of 4 (label, 3 numbers)",
+        b"1\t2.5\tx\t5": "not an integer: field 2, number 1 of 3, is '2.5'",
+        b"1\t2\tnan\t5": "not a decimal number: field 3, number 2 of 3, is 'nan'",
+        b"1\t2\t0x1p3\t5": "not a decimal number: field 3, number 2 of 3, is '0x1p3'",
+        b"1\t2\t.5\t1,000": "not a decimal number: field 4, number 3 of 3, is '1,000'",
+        b"1\t2\t-1e308\t5": "decimal number too large: field 3, number 2 of 3, is '-1e308', and it takes numbers below "
+        "1e308",
+        b"1\t2\t\t1e4": "decimal number too large: field 4, number 3 of 3, is '1e4', and it takes numbers below 1e4",
+    }
+    for line, said in lines.items():
+        (bad,) = parse(line + b"\n", columns).bad
+        assert fault(line, REASONS[bad.reason], PlainLines(), columns) == said

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import gzip
 import io
 import itertools
 import random
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import oracle_preprocess as oracle
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +23,7 @@ from dlrm_lib.columns import CategoricalColumn, LabelColumn, NumericalColumn, Ra
 from dlrm_lib.errors import InputError
 from dlrm_lib.preprocess import delimited
 from dlrm_lib.preprocess.delimited import Delimited
+from dlrm_lib.preprocess.diagnosis import explain
 from dlrm_lib.preprocess.forms import Form, cut, form_of
 from dlrm_lib.preprocess.parquet import Parquet
 from dlrm_lib.preprocess.rows import reasons
@@ -28,6 +32,13 @@ COLUMNS = RawColumns(
     label=LabelColumn(name="clicked"),
     numbers=(NumericalColumn(name="price"), NumericalColumn(name="age")),
     tokens=tuple(CategoricalColumn(name=name) for name in ("shop", "page", "user")),
+)
+DECIMALS = dataclasses.replace(
+    COLUMNS,
+    numbers=(
+        NumericalColumn(name="price", type="decimal"),
+        NumericalColumn(name="age", type="decimal", rule="identity"),
+    ),
 )
 ODD = [
     "",
@@ -101,9 +112,11 @@ def read(path: Path, form: Form, columns: RawColumns = COLUMNS, most: int = 1 <<
         line = piece.before()
         for found in piece.read(columns):
             tokens = [found.tokens(j).strings().to_pylist() for j in range(columns.categorical)]
+            values = found.integer.astype(object)
+            values[:, [column.type == "decimal" for column in columns.numbers]] = found.decimal
             numbers = [
                 [None if gone else number for number, gone in zip(*row, strict=True)]
-                for row in zip(found.integer.tolist(), found.missing.tolist(), strict=True)
+                for row in zip(values.tolist(), found.missing.tolist(), strict=True)
             ]
             rows += zip(found.label.tolist(), map(tuple, numbers), *tokens, strict=True)
             rejected += [(line + bad.line, reasons(columns)[bad.reason]) for bad in found.bad]
@@ -112,10 +125,10 @@ def read(path: Path, form: Form, columns: RawColumns = COLUMNS, most: int = 1 <<
     return rows, rejected, texts
 
 
-def expected(rows: list[Values]) -> tuple[list[tuple], list[tuple[int, str]]]:
+def expected(rows: list[Values], columns: RawColumns = COLUMNS) -> tuple[list[tuple], list[tuple[int, str]]]:
     """Rows, and number and reason of those rejected, as the oracle has them."""
-    found = [oracle.read_line("\t".join(row).encode(), 2, 3) for row in rows]
-    good = [(bool(row.label), tuple(row.integers), *row.tokens) for row in found if isinstance(row, oracle.Row)]
+    found = [oracle.read_line("\t".join(row).encode(), columns) for row in rows]
+    good = [(bool(row.label), tuple(row.numbers), *row.tokens) for row in found if isinstance(row, oracle.Row)]
     return good, [(number, row) for number, row in enumerate(found) if isinstance(row, str)]
 
 
@@ -132,6 +145,85 @@ def test_parquet_gives_the_rows_of_the_lines(tmp_path: Path, group: int, options
         assert found[:2] == (good, bad)
         assert found[2] == ["\t".join(rows[number]).encode() for number, _ in bad]
     assert form.sample(path) == (path.stat().st_size, 300)
+
+
+def test_decimals_are_those_of_the_lines(tmp_path: Path) -> None:
+    """As text in Parquet, with dictionaries and without, and in quotes and without; wherever it is cut."""
+    rng = random.Random(1)
+    numbers = ["", "0", "-.5", "12.", "1e-3", "0.1", "1" * 40 + "e-37", "1e4", "1e309", "nan", "+1", "1,5", "-", "7 "]
+    numbers += [repr(rng.lognormvariate(0, 3)) for _ in range(30)]
+    rows = [[rng.choice("01"), *rng.choices(numbers, k=2), *rng.choices(ODD, k=3)] for _ in range(400)]
+    good, bad = expected(rows, DECIMALS)
+    assert {reason for _, reason in bad} == {"not a decimal number", "decimal number too large"}
+    for options in ({}, {"use_dictionary": False}):
+        path = write_parquet(tmp_path / "rows", rows, 50, **options)
+        for most in (1, 1 << 40):
+            assert read(path, form_of(path, DECIMALS), DECIMALS, most)[:2] == (good, bad)
+    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
+        path = tmp_path / "rows.csv"
+        path.write_bytes(delimited_text(rows, ";", quoting=quoting))
+        for most in (999, 1 << 40):
+            found, rejected, texts = read(path, form_of(path, DECIMALS), DECIMALS, most)
+            assert found == good
+            assert [reason for _, reason in rejected] == [reason for _, reason in bad]
+            assert texts == ["\t".join(rows[number]).encode() for number, _ in bad]
+    path.write_text('clicked,price,age,shop,page,user\n1,"1""5",2,a,b,c\n0,"1".5,2,a,b,c\n1,"1.5",2,a,b,c\n')
+    found, rejected, _ = read(path, form_of(path, DECIMALS), DECIMALS)
+    assert (found, rejected) == (
+        [(True, (1.5, 2.0), "a", "b", "c")],
+        [(1, "not a decimal number"), (2, "not a decimal number")],
+    )
+
+
+DECIMAL_TYPES = {
+    "double": ("price", pa.array([0.1, None, float("nan")]), [0.1, None, None], []),
+    "float32": ("price", pa.array([0.1, -0.0, 0.5], pa.float32()), [float(np.float32(0.1)), 0.0, 0.5], []),
+    "int64": ("price", pa.array([-(2**63), None, 2**53 + 1]), [-(2.0**63), None, 2.0**53], []),
+    "uint64": ("price", pa.array([2**64 - 1, 0, 1], pa.uint64()), [2.0**64, 0.0, 1.0], []),
+    "bool": ("price", pa.array([True, False, None]), [1.0, 0.0, None], []),
+    "decimal128": (
+        "price",
+        pa.array([Decimal("0.1"), None, Decimal("-12345678901234567.25")], pa.decimal128(30, 2)),
+        [0.1, None, -12345678901234567.25],
+        [],
+    ),
+    "categories": ("price", pa.array(["2.5", None, "2.5"]).dictionary_encode(), [2.5, None, 2.5], []),
+    "nothing": ("price", pa.nulls(3), [None] * 3, []),
+    "infinite": ("price", pa.array([1.0, float("-inf"), 2.0]), [1.0, 2.0], [(1, "not a decimal number")]),
+    "too large": ("age", pa.array([9999.5, 1e4, -1e4]), [9999.5], [(at, "decimal number too large") for at in (1, 2)]),
+    "large integers": ("age", pa.array([9999, 10000, 0]), [9999.0, 0.0], [(1, "decimal number too large")]),
+}
+
+
+@pytest.mark.parametrize("kind", DECIMAL_TYPES)
+def test_types_that_are_read_as_decimals(tmp_path: Path, kind: str) -> None:
+    name, values, wanted, rejected = DECIMAL_TYPES[kind]
+    pq.write_table(table(**{name: values}), tmp_path / "rows")
+    rows, bad, _ = read(tmp_path / "rows", form_of(tmp_path / "rows", DECIMALS), DECIMALS)
+    assert [row[1][DECIMALS.numerical_names.index(name)] for row in rows] == wanted
+    assert bad == rejected
+
+
+def test_decimals_that_are_not_declared_are_to_be(tmp_path: Path) -> None:
+    """Said of what could be declared so, and of nothing else."""
+    path = tmp_path / "rows.csv"
+    rows = [["1", "2.5", "", "a", "b", "c"], ["0", "3", "7", "a", "b", "c"]] * 9
+    path.write_bytes(delimited_text(rows))
+    finding = explain(path, form_of(path, COLUMNS), COLUMNS)
+    assert finding == (
+        "decimals in 'price'",
+        "Declare them in a --feature_spec: feature_spec: {price: {type: decimal}}.",
+    )
+    pq.write_table(table(price=pa.array([0.5, 1.0, None]), age=pa.array([0.5, 1.0, None])), tmp_path / "rows")
+    finding = explain(tmp_path / "rows", form_of(tmp_path / "rows", COLUMNS), COLUMNS)
+    assert finding
+    assert (finding.facts, (finding.remedy or "")[-23:]) == ("decimals in 'price', 'age'", " and so for the others.")
+    assert explain(path, form_of(path, DECIMALS), DECIMALS) is None
+    path.write_bytes(delimited_text([["1", "2.5", "x", "a", "b", "c"], *rows]))
+    assert explain(path, form_of(path, COLUMNS), COLUMNS) is None
+    pq.write_table(table(price=pa.array([1, 2, 3]).cast(pa.decimal128(21, 1))), tmp_path / "rows")
+    with pytest.raises(InputError, match=r"remedy: Declare it in a --feature_spec: .*\{price: \{type: decimal\}\}"):
+        form_of(tmp_path / "rows", COLUMNS)
 
 
 def test_parquet_without_rows(tmp_path: Path) -> None:

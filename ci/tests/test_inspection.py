@@ -108,7 +108,11 @@ def test_a_log_with_a_header_is_read_whatever_its_form(
     assert form in found.form
     columns = RawColumns.read(tmp_path / "spec.yaml")
     assert columns.label.name == "is_click"
-    assert columns.numerical_names == ("price", "age", "views")
+    assert [(column.name, column.type) for column in columns.numbers] == [
+        ("price", "decimal"),
+        ("age", "integer"),
+        ("views", "integer"),
+    ]
     assert columns.categorical_names == ("shop", "category_code", "tags", "brand", "zip", "yes")
 
 

@@ -23,9 +23,11 @@ from test_preprocess import (
     DAY_2,
     GOOD,
     LENIENT,
+    NUMBERS,
     SMALL,
     check,
     files_of,
+    line_of_numbers,
     stop_at,
     text_of_error,
     write_days,
@@ -370,3 +372,35 @@ def test_the_command_takes_over_settings_and_columns(
     assert f"   new ids: {new:,}; the others mean what they do in {encoded}\n" in said
     check(tmp_path / "day", tmp_path / "expected", LIMITED, earlier=earlier, vocabulary=encoded, extend=True)
     assert files_of(tmp_path / "out") == files_of(tmp_path / "expected")
+
+
+def test_what_was_learned_of_numbers_stays(tmp_path: Path) -> None:
+    """Bins are those of all rows of the first set, though only a share of them stays; the command needs no spec."""
+    rng = random.Random(4)
+    config = dataclasses.replace(LENIENT, negative_rate=0.5, max_bad_fraction=0.5)
+    for day, shift in enumerate((b"", b"9")):
+        lines = (line_of_numbers(rng).split(b"\t") for _ in range(300))
+        (tmp_path / f"{day}.tsv").write_bytes(
+            b"".join(b"\t".join([*line[:3], shift + line[3], *line[4:]]) for line in lines)
+        )
+    first = check(tmp_path / "0.tsv", tmp_path / "first", config, NUMBERS)
+    later = check(
+        tmp_path / "1.tsv", tmp_path / "later", config, NUMBERS, first, vocabulary=tmp_path / "first", extend=True
+    )
+    rules = EncodedDataset(tmp_path / "first").spec.numeric_rules
+    assert EncodedDataset(tmp_path / "later").spec.numeric_rules == rules
+    assert later.learned == first.learned != check(tmp_path / "1.tsv", tmp_path / "new", config, NUMBERS).learned
+    flags = [f"--vocabulary={tmp_path / 'first'}", "--extend", "--negative_rate=0.5", "--max_bad_fraction=0.5"]
+    assert main(["preprocess", f"--input={tmp_path / '1.tsv'}", f"--output={tmp_path / 'command'}", *flags]) == 0
+    assert files_of(tmp_path / "command") == files_of(tmp_path / "later")
+    bins = tuple(dataclasses.replace(of, bins=8) if of.name == "age" else of for of in NUMBERS.numbers)
+    with pytest.raises(
+        InputError, match=r"'age' would mean .*\n  found: type: integer, rule: quantile, bins: 8, and there"
+    ):
+        preprocess(
+            tmp_path / "1.tsv",
+            tmp_path / "other",
+            config,
+            columns=dataclasses.replace(NUMBERS, numbers=bins),
+            vocabulary=tmp_path / "first",
+        )

@@ -17,11 +17,12 @@ from dlrm_lib.backends import pick
 from dlrm_lib.config import ModelConfig
 from dlrm_lib.dataset import Batch
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import NUMERIC_RULES, FeatureSpec, NumericRule
+from dlrm_lib.features import FeatureSpec
 from dlrm_lib.model import DLRM, blueprint, parameter_counts
 from dlrm_lib.model.interactions import interaction
 from dlrm_lib.model.layers import MissingFlags, NumberEmbedding, Standardise, mlp
-from dlrm_lib.preprocess.rows import encode_integers
+from dlrm_lib.numeric_rules import FIXED_RULES, NUMERIC_RULES, LogRule, QuantileRule
+from dlrm_lib.preprocess.numbers import encode_integers
 
 SPEC = FeatureSpec(numerical=5, cardinalities=(4, 9, 30))
 CONFIG = ModelConfig(embedding_dim=6, bottom_mlp_sizes=(8, 6), top_mlp_sizes=(10, 1))
@@ -150,7 +151,7 @@ def test_the_network_equals_a_plain_one(shape, execution):
 
 def test_a_number_lies_between_the_vectors_of_two_whole_ones():
     torch.manual_seed(0)
-    vectors = NumberEmbedding(2, 3, None)
+    vectors = NumberEmbedding([(0, 23)] * 2, 3, None)
     ends, last = vectors.weight.detach(), NumberEmbedding.whole_numbers - 1
     columns = torch.arange(2)
     for number in (0, 1, 7, last - 1, last):
@@ -160,7 +161,30 @@ def test_a_number_lies_between_the_vectors_of_two_whole_ones():
     beyond = vectors(torch.tensor([[-1.0, 60.0]]))[0]
     assert torch.equal(beyond, torch.stack([ends[0, 0], ends[1, last]]))
     assert ends.abs().max() <= NumberEmbedding.whole_numbers**-0.5
-    assert NumberEmbedding(2, 3, 0.01).weight.abs().max() <= 0.01
+    assert NumberEmbedding([(0, 23)] * 2, 3, 0.01).weight.abs().max() <= 0.01
+
+
+def test_the_vectors_of_a_number_lie_where_its_rule_puts_it():
+    bins = QuantileRule.learned(np.arange(5000.0), 100)
+    rules = (NUMERIC_RULES["log_x_plus_2"], FIXED_RULES["log"], FIXED_RULES["signed_log"], bins)
+    spec = FeatureSpec(numerical=4, cardinalities=(4,), numeric_rules=rules)
+    vectors = DLRM(spec, ModelConfig(embedding_dim=6, bottom_mlp_sizes=(6,), embed_numbers=True)).numbers
+    raw = np.array([np.nan, 0.0, 1.0, 4999.5, -50.0])
+    encoded = torch.from_numpy(np.stack([rule.encode(raw) for rule in rules], 1)).float()
+    asked = vectors(encoded)
+    last = vectors.whole_numbers - 1
+    for column, places in enumerate(
+        (
+            [math.log(2), math.log(2), math.log(3), math.log(5001.5), 0],
+            [0, 1, 1 + math.log(2), 1 + math.log(5000.5), 1],
+            [last / 2, last / 2, *((17.25 + x) * last / 34.5 for x in (math.log(2), math.log(5000.5), -math.log(51)))],
+            [0, 1.11, 1.11, last - 0.11, 1.11],
+        )
+    ):
+        for row, place in enumerate(places):
+            below, weight = vectors.weight[column, int(place)], place - int(place)
+            expected = (1 - weight) * below + weight * vectors.weight[column, min(int(place) + 1, last)]
+            assert torch.allclose(asked[row, column], expected, atol=2e-3), (column, row)
 
 
 def test_hashed_ids_share_the_rows_of_a_small_table():
@@ -272,7 +296,7 @@ def test_each_column_has_its_own_number_for_missing():
 
 def test_a_flag_is_an_input_of_its_own_behind_the_standardised_numbers():
     settings = {"embedding_dim": 6, "bottom_mlp_sizes": (8, 6), "top_mlp_sizes": (10, 1), "standardise": True}
-    rule = NumericRule(name="another", shift=2, missing_number=2.5)
+    rule = LogRule(name="another", shift=2, missing_number=2.5)
     spec = replace(SPEC, numeric_rules=(rule,) * SPEC.numerical)
     model, batch = DLRM(spec, ModelConfig(**settings, flag_missing=True)), random_batch(rows=4)
     batch.numerical[1, 3] = batch.numerical[2, 0] = 2.5

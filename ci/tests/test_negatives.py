@@ -291,20 +291,18 @@ def test_the_command_says_what_is_kept_and_the_training_whose_loss_it_is(tmp_pat
 
 def test_columns_are_compared_in_all_rows(tmp_path):
     """Clicks fill a column that is empty elsewhere: without the non-clicks it would seem to have changed."""
-    manifest = random_dataset(tmp_path, rows=(20_000, 2_000, 2_000), negative_rate=0.01).manifest
+    dataset = random_dataset(tmp_path, rows=(20_000, 2_000, 2_000), negative_rate=0.01)
     token = {"missing": 0.7, "unknown": 0.0, "constant": False}
-    same = dataclasses.replace(manifest, columns={"cat_0": dict.fromkeys(manifest.rows, token)})
-    assert drift_remarks(same) == []
+    same = dataclasses.replace(dataset.manifest, columns={"cat_0": dict.fromkeys(dataset.manifest.rows, token)})
+    assert drift_remarks(same, dataset.spec) == []
 
 
 def test_less_disk_is_needed_where_fewer_rows_are_kept(tmp_path):
     row = b"\t1\t2\ta\tb\tc\n"
     source = write_days(tmp_path / "raw", (b"1" + row + (b"0" + row) * 9) * 100, (b"1" + row + (b"0" + row) * 9) * 50)
     days = sorted(source.glob("day_*"))
-    needs = {
-        rate: estimate_needs(days, [PlainLines()] * 2, SMALL, 2, PreprocessConfig(negative_rate=rate))
-        for rate in (1.0, 0.1)
-    }
+    forms = [PlainLines()] * len(days)
+    needs = {rate: estimate_needs(days, forms, SMALL, 2, PreprocessConfig(negative_rate=rate)) for rate in (1.0, 0.1)}
     assert (needs[1.0].output_bytes, needs[1.0].spill_bytes) == disk_needs(1500, SMALL)
     kept = 500 + 1000 * (0.15 + 0.85 * 0.1)  # half as many clicks again as were seen: an upper bound
     assert needs[0.1].output_bytes == pytest.approx(kept * 17)

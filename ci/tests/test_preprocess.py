@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import gzip
 import json
+import math
 import os
 import random
 import re
@@ -25,7 +26,8 @@ from py4j.protocol import Py4JJavaError, Py4JNetworkError
 from test_files import in_a_namespace_with_mounts
 
 from dlrm_lib import features
-from dlrm_lib.columns import CRITEO, RawColumns
+from dlrm_lib.__main__ import main
+from dlrm_lib.columns import CRITEO, CategoricalColumn, NumericalColumn, RawColumns
 from dlrm_lib.config import PreprocessConfig, as_dict
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
@@ -115,12 +117,13 @@ def check(
     config: PreprocessConfig,
     columns: RawColumns = SMALL,
     earlier: oracle.Expected | None = None,
+    learned_rows: int = 1 << 18,
     **options: Any,
 ) -> oracle.Expected:
-    """Encodes and compares everything with the oracle, which takes over the ids of what was encoded ``earlier``."""
+    """Encodes and compares everything with the oracle, which takes over what was encoded ``earlier``."""
     manifest = preprocess(source, output, config, columns=columns, **options)
     files = source_files(source, allow_empty_days=options.get("allow_empty_days", False), later=True)
-    expected = oracle.encode(files, config, columns, earlier, options.get("extend", False))
+    expected = oracle.encode(files, config, columns, earlier, options.get("extend", False), learned_rows)
     found = files_of(output)
     for name, content in expected.files.items():
         assert found.pop(name) == content, name
@@ -211,6 +214,97 @@ def test_bytes_do_not_depend_on_cores_partitions_parts_or_buckets(
     session.spark_session().stop()
     session.spark_session(2)
     assert str(tmp_path) not in str(expected)
+
+
+NUMBERS = RawColumns(
+    numbers=(
+        NumericalColumn(name="count"),
+        NumericalColumn(name="price", type="decimal"),
+        NumericalColumn(name="age", rule="quantile", bins=7),
+        NumericalColumn(name="change", type="decimal", rule="signed_log"),
+        NumericalColumn(name="rating", type="decimal", rule="identity"),
+        NumericalColumn(name="size", type="decimal", rule="quantile"),
+        NumericalColumn(name="same", type="decimal", rule="quantile", bins=2),
+        NumericalColumn(name="old", type="decimal", rule="log_x_plus_2"),
+        NumericalColumn(name="units", rule="log"),
+    ),
+    tokens=(CategoricalColumn(name="shop"),),
+)
+
+
+def line_of_numbers(rng: random.Random) -> bytes:
+    """Mostly a good line: small numbers that are often alike, some of any size, now and then one of no kind."""
+
+    def number(integer: bool) -> str:
+        kind = rng.random()
+        if kind < 0.2:
+            return ""
+        if kind < 0.6 or integer:
+            return str(rng.choice([0, 0, 1, 2, 17, -3, 2**62 + 1]))
+        if kind < 0.62:
+            return rng.choice(["nan", "inf", "0x1p3", "1,5", "1e309", "+1", " 1", "1e", ".", "-"])
+        x = rng.choice([rng.random(), rng.uniform(-99, 99), math.ldexp(rng.random(), rng.randrange(-1074, 9))])
+        return rng.choice(["{!r}", "{:.2f}", "{:.20e}", "{:.30f}"]).format(x)
+
+    numbers = [number(column.type == "integer") for column in NUMBERS.numbers]
+    numbers[6] = rng.choice(["", "3.5", "35e-1"])
+    return "\t".join([rng.choice("01"), *numbers, rng.choice("abc")]).encode() + b"\n"
+
+
+def test_decimals_and_rules_of_each_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes are the oracle's, and do not depend on where the files are cut; so the bins do not either."""
+    rng = random.Random(5)
+    days = [b"".join(line_of_numbers(rng) for _ in range(lines)) for lines in (400, 300, 90)]
+    source = write_days(tmp_path / "raw", days[0], gzip.compress(days[1]), days[2])
+    for phase in ("encoding", "sorting"):  # after the bins were learned, and after they were used
+        with pytest.raises(KeyboardInterrupt):
+            preprocess(source, tmp_path / "whole", LENIENT, columns=NUMBERS, partitions=1, progress=stop_at(phase))
+    check(source, tmp_path / "whole", LENIENT, NUMBERS, partitions=1)
+    spec = EncodedDataset(tmp_path / "whole").spec
+    assert [len(spec.numeric_rules[place].edges) for place in (2, 5, 6)] == [6, 99, 1]
+    assert spec.columns == NUMBERS == RawColumns.read(tmp_path / "whole" / "feature_spec.yaml")
+    for config in (LENIENT, dataclasses.replace(LENIENT, vocabulary_days="all", numeric_rule="log_x_plus_3")):
+        with monkeypatch.context() as patch:
+            patch.setattr(pipeline, "Job", partial(pipeline.Job, part_rows=1, learned_rows=100))
+            output = tmp_path / config.vocabulary_days
+            check(source, output, config, NUMBERS, learned_rows=100, partitions=9)
+    drawn = EncodedDataset(tmp_path / "training").spec.numeric_rules
+    assert drawn[5] != spec.numeric_rules[5]
+
+
+def test_prices_and_ages_from_the_rows_to_an_auc(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The encoded set alone says how one more row is encoded, and the checkpoint how its model was fed."""
+    rng = random.Random(4)
+    lines = []
+    for _ in range(3000):
+        price, age = rng.lognormvariate(0, 2), rng.randrange(18, 90)
+        click = rng.random() < 1 / (1 + math.exp(2 * math.log(price) - (age - 50) / 10))
+        lines.append(
+            f"{click:d}\t{rng.choice([f'{price:.2f}', f'{price!r}', ''])}\t{age}\t{-price:.3e}\tshop{age % 3}\n"
+        )
+    (tmp_path / "rows.tsv").write_text("".join(lines))
+    (tmp_path / "columns.yaml").write_text(
+        "channel_spec: {label: [clicked], numerical: [price, age, change], categorical: [shop]}\n"
+        "feature_spec:\n"
+        "  price: {type: decimal}\n"
+        "  age: {rule: quantile, bins: 20}\n"
+        "  change: {type: decimal, rule: signed_log}\n"
+    )
+    model = tmp_path / "model.safetensors"
+    encoded = [f"--dataset={tmp_path / 'encoded'}"]
+    rows = [f"--input={tmp_path / 'rows.tsv'}", f"--feature_spec={tmp_path / 'columns.yaml'}"]
+    assert main(["preprocess", *rows, f"--output={tmp_path / 'encoded'}", "--cores=2"]) == 0
+    dataset = EncodedDataset(tmp_path / "encoded")
+    last = [line.rstrip("\n").split("\t") for line in lines[-len(dataset.validation) :]]
+    raw = np.array([[float(field or "nan") for field in row[1:4]] for row in last])
+    again = np.stack([rule.encode(of) for rule, of in zip(dataset.spec.numeric_rules, raw.T, strict=True)], 1)
+    assert dataset.validation.read(0, len(last)).numerical.tolist() == again.astype(np.float32).tolist()
+    flags = ["--preset=smoke", "--epochs=2", "--batch_size=64", f"--save_checkpoint_path={model}"]
+    assert main(["train", *encoded, *flags]) == 0
+    capsys.readouterr()
+    assert main(["test", *encoded, f"--load_checkpoint_path={model}"]) == 0
+    (auc,) = re.findall(r"AUC[ :]*([0-9.]+)", capsys.readouterr().out)
+    assert float(auc) > 0.75
 
 
 @pytest.mark.parametrize("kind", ["file", "gzip", "folder"])
@@ -672,7 +766,8 @@ def test_other_code_does_not_go_on_with_what_is_there(days: Path, tmp_path: Path
 
 def test_the_code_that_decides_the_bytes_is_all_that_preprocessing_imports() -> None:
     names = "m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'dlrm_lib'"
-    script = f"import sys, dlrm_lib.preprocess.pipeline; print(*({names}))"
+    modules = ", ".join(f"dlrm_lib.preprocess.{name}" for name in ("pipeline", "tasks", "arrow_rows"))
+    script = f"import sys, {modules}; print(*({names}))"
     imported = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert len(imported) > 20
     assert {Path(path) for path in imported} <= set(pipeline._sources())

@@ -13,14 +13,15 @@ import numpy as np
 import oracle_preprocess as oracle
 import pytest
 
-from dlrm_lib.columns import RawColumns
+from dlrm_lib.columns import CategoricalColumn, NumericalColumn, RawColumns
 from dlrm_lib.config import PreprocessConfig
 from dlrm_lib.errors import InputError
 from dlrm_lib.preprocess import counting, rows, shuffle
 from dlrm_lib.preprocess import text as text_files
 from dlrm_lib.preprocess.counting import Share
 from dlrm_lib.preprocess.job import Job
-from dlrm_lib.preprocess.rows import PADDING, REASONS, Parser, encode_integers, parse
+from dlrm_lib.preprocess.numbers import encode_integers
+from dlrm_lib.preprocess.rows import PADDING, REASONS, Parser, parse
 from dlrm_lib.preprocess.spill import Part, read_piece, write_pieces
 from dlrm_lib.preprocess.tokens import TAG, Tokens, joined
 from dlrm_lib.preprocess.vocabulary import Dictionary, rank
@@ -29,17 +30,21 @@ from dlrm_lib.splitmix64 import splitmix64
 
 def test_random_bytes_are_read_as_the_oracle_reads_them() -> None:
     rng = random.Random(7)
-    columns = RawColumns.unnamed(2, 1)
+    columns = RawColumns(
+        numbers=(NumericalColumn(name="n"), NumericalColumn(name="x", type="decimal", rule="identity")),
+        tokens=(CategoricalColumn(name="c"),),
+    )
     alphabet = [b"0", b"1", b"-", b"9", b"\t", b"\t", b"\t", b"\r", b"a", b"\x80", b"\xc3", b"\xa9", b"\xe0\xa0"]
+    alphabet += [b".", b"e", b"E", b"+"]
     alphabet += [b"9223372036854775807", b"9223372036854775808", b"\xed\x9f\xbf", b"\xf0\x9f\x98\x80"]
     lines = [b"".join(rng.choices(alphabet, k=rng.randrange(9))) for _ in range(20000)]
-    lines += [
-        b"%d\t%s\t%s\tx" % (i % 2, *rng.choices([b"", b"-", b"-0", b"-9223372036854775808"], k=2)) for i in range(50)
-    ]
+    whole = [b"", b"-", b"-0", b"12", b"-9223372036854775808", b"9223372036854775808", b"1.0"]
+    decimal = [b"", b"-", b"-0", b"-.5e-3", b"10000", b"9999.9999999999999999", b"1" * 40 + b"e-37", b"0x1", b"1e4 "]
+    lines += [b"%d\t%s\t%s\tx" % (i % 2, rng.choice(whole), rng.choice(decimal)) for i in range(500)]
     chunk = b"".join(line + b"\n" for line in lines)
     rows = parse(chunk, columns)
     assert rows.lines == len(lines)
-    read = [oracle.read_line(line, 2, 1) for line in lines]
+    read = [oracle.read_line(line, columns) for line in lines]
     bad = [(line, REASONS[reason], text) for line, reason, text in rows.bad]
     assert [(n, reason) for n, reason, _ in bad] == [(n, r) for n, r in enumerate(read) if isinstance(r, str)]
     assert [text for *_, text in bad] == [lines[n].removesuffix(b"\r") for n, *_ in bad]
@@ -48,10 +53,14 @@ def test_random_bytes_are_read_as_the_oracle_reads_them() -> None:
     assert {reason for _, reason, _ in bad} == set(REASONS)
     assert rows.label.tolist() == [row.label for row in good]
     found = [
-        [None if m else x for x, m in zip(*both, strict=True)]
-        for both in zip(rows.integer.tolist(), rows.missing, strict=True)
+        [None if m else x for x, m in zip(both, missing, strict=True)]
+        for both, missing in zip(
+            zip(rows.integer[:, 0].tolist(), rows.decimal[:, 0].tolist(), strict=True), rows.missing, strict=True
+        )
     ]
-    assert found == [row.integers for row in good]
+    assert found == [row.numbers for row in good]
+    assert np.isnan(rows.decimal[:, 0]).tolist() == rows.missing[:, 1].tolist()
+    assert not rows.integer[:, 1].any()
     assert rows.tokens(0).strings().to_pylist() == [row.tokens[0] for row in good]
 
 
@@ -74,18 +83,18 @@ def test_plain_lines_are_read_like_any_others() -> None:
     lines = [plain_or_not(rng).replace(b"\n", b"") for _ in range(20000)]
     text = b"".join(line + b"\n" for line in lines)
     found = parse(text, columns)
-    read = [oracle.read_line(line, 2, 3) for line in lines]
+    read = [oracle.read_line(line, columns) for line in lines]
     good = [row for row in read if isinstance(row, oracle.Row)]
     assert 10000 < len(good) < 19000
     for j in range(3):
         assert found.tokens(j).strings().to_pylist() == [row.tokens[j] for row in good]
     integers = np.where(found.missing, None, found.integer.astype(object))
-    assert integers.tolist() == [row.integers for row in good]
+    assert integers.tolist() == [row.numbers for row in good]
     assert found.label.tolist() == [row.label for row in good]
     data, first, plain = np.frombuffer(text + bytes(PADDING), np.uint8), 0, 0
     one = Parser(columns)
     for line in lines:
-        after = rows._plain_line(data, first, 0, one._label, one._integer, one._missing, one._keys)
+        after = rows._plain_line(data, first, 0, one._label, one._integer, one._missing, one._decimals, one._keys)
         first += len(line) + 1
         assert after in (0, first)
         plain += after == first
@@ -115,7 +124,7 @@ def test_integers_are_encoded_in_float64_and_rounded_once(rule: str) -> None:
     missing[0, -1] = True
     encoded = encode_integers(np.array([[*x, 0]], np.int64), missing, rule)
     assert encoded.dtype == np.float16
-    assert encoded.tobytes() == b"".join(oracle.float16(value, rule) for value in [*x, None])
+    assert encoded.tobytes() == b"".join(oracle.float16(value, rule, []) for value in [*x, None])
 
 
 def random_texts(rng: random.Random, size: int) -> list[bytes]:

@@ -18,8 +18,8 @@ from dlrm_lib import synthetic
 from dlrm_lib.columns import CRITEO
 from dlrm_lib.config import SyntheticConfig
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import NUMERIC_RULES
 from dlrm_lib.metrics import auc
+from dlrm_lib.numeric_rules import NUMERIC_RULES
 from dlrm_lib.synthetic import day_rows, generate
 from dlrm_lib.synthetic.ceiling import EncodedView, expected_auc
 from dlrm_lib.synthetic.columns import CATEGORICALS, INTEGERS, MISSING

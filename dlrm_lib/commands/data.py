@@ -88,6 +88,7 @@ def preprocess(arguments: argparse.Namespace) -> None:
         inspect(arguments)
         return
     from dlrm_lib.drift import drift_remarks
+    from dlrm_lib.features import FeatureSpec
     from dlrm_lib.manifest import Manifest
     from dlrm_lib.preprocess import preprocess
     from dlrm_lib.preprocess.ancestor import inherited
@@ -136,7 +137,7 @@ def preprocess(arguments: argparse.Namespace) -> None:
         print(f"{lines:>12,} {reason}")
     if manifest.quarantined:
         print(f"{'':>12} see {output / 'quarantine' / 'rejected.tsv'}")
-    for remark in drift_remarks(manifest):
+    for remark in drift_remarks(manifest, FeatureSpec.read(output / "feature_spec.yaml")):
         print(f"{'remark':>10}: {remark}")
 
 

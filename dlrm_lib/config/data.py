@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import NUMERIC_RULES
+from dlrm_lib.numeric_rules import NUMERIC_RULES
 from dlrm_lib.settings import Section, option
 
 # Below so many training rows a network learns most of what it knows about single values, not about pairs of them: there

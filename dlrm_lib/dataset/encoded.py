@@ -16,8 +16,9 @@ from dlrm_lib.dataset.split import Dataset
 from dlrm_lib.dataset.take import Take
 from dlrm_lib.dataset.vocabulary import Vocabulary
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import NUMERIC_RULES, SPLITS, FeatureSpec
+from dlrm_lib.features import SPLITS, FeatureSpec
 from dlrm_lib.manifest import Manifest
+from dlrm_lib.numeric_rules import NUMERIC_RULES
 
 
 class ColumnSplit(FileSplit):
@@ -108,9 +109,10 @@ class EncodedDataset(Dataset):
         self.manifest = Manifest.read(self.folder)
         rule = NUMERIC_RULES[self.manifest.config["numeric_rule"]]
         self.spec = FeatureSpec.read(self.folder / "feature_spec.yaml", rule)
+        rules = [of.rule_by(rule.name) for of in self.spec.columns.numbers]
         for what, found, expected in (
             ("cardinalities", list(self.spec.cardinalities), self.manifest.cardinalities),
-            ("numeric_rule", sorted({of.name for of in self.spec.numeric_rules} - {rule.name}), []),
+            ("numeric_rule", [of.name for of in self.spec.numeric_rules], rules),
             ("missing_id", self.spec.missing_id, self.manifest.missing_id),
         ):
             if found != expected:

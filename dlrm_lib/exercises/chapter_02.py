@@ -21,7 +21,7 @@ def encode_numbers(values):
 
 
 def _encoded(values: Sequence[int | None]) -> np.ndarray:
-    from dlrm_lib.preprocess.rows import encode_integers
+    from dlrm_lib.preprocess.numbers import encode_integers
 
     integer = np.array([[0 if value is None else value for value in values]], np.int64)
     missing = np.array([[value is None for value in values]])

@@ -126,6 +126,8 @@ def _kind(values: pa.Array) -> tuple[str, bool]:
     if types.is_floating(type_):  # pandas makes floats of integers where some are missing
         whole = pc.all(pc.equal(pc.floor(values), values)).as_py()
         return ("integer" if whole else "decimal"), True
+    if types.is_decimal(type_):
+        return "decimal", True
     if types.is_boolean(type_):
         return "boolean", True
     if types.is_large_string(type_) or types.is_binary(type_):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
-from dlrm_lib.columns import CRITEO, LabelColumn, NumericalColumn
+from dlrm_lib.columns import CRITEO
 from dlrm_lib.inspection.beginning import FirstRows
 from dlrm_lib.inspection.contents import Contents, contents, quoted
 from dlrm_lib.preprocess.formats import LABELS
@@ -122,15 +122,8 @@ def _as_label(column: Contents, reason: str) -> Proposal:
     if (no, yes) != _ZERO_ONE:
         why += f"; {quoted(yes)} would be a click"
     if (no, yes) != _ZERO_ONE and column.kind != "boolean":
-        if _declarable(LabelColumn, "values"):
-            declares = {"values": [no, yes]}
-        else:
-            why += ", and must be 1 in the file"
+        declares = {"values": [no, yes]}
     return Proposal(contents=column, role="label", why=why, declares=declares)
-
-
-def _declarable(kind: type, key: str) -> bool:
-    return key in {f.name for f in fields(kind)}
 
 
 def _proposal(column: Contents, *, alone: bool) -> Proposal:
@@ -183,11 +176,7 @@ def _why_tokens(column: Contents) -> str | None:
 
 
 def _number(column: Contents, why: str = "") -> Proposal:
-    declares = {}
-    if column.kind == "decimal" and _declarable(NumericalColumn, "type"):
-        declares = {"type": "decimal"}
-    elif column.kind == "decimal":
-        why = "decimals, which must be scaled to whole numbers first"
+    declares = {"type": "decimal"} if column.kind == "decimal" else {}
     if faults := column.words + column.odd:
         why = f"{faults:,} rows have no number here, and would be rejected; an empty field means missing"
     return Proposal(contents=column, role="numerical", why=why, declares=declares)
@@ -196,13 +185,13 @@ def _number(column: Contents, why: str = "") -> Proposal:
 def _by_place(columns: Sequence[Contents]) -> Iterator[Proposal]:
     """The label in front, then numbers as far as they go, then tokens."""
     holds = [column.kind for column in columns]
-    numbers = {"integer", "empty", *(["decimal"] if _declarable(NumericalColumn, "type") else [])}
+    numbers = ("integer", "decimal", "empty")
     tokens = next((place for place, kind in enumerate(holds) if place and kind not in numbers), len(holds))
     while tokens > 1 and holds[tokens - 1] == "empty":  # of empty columns nobody can tell
         tokens -= 1
     for place, column in enumerate(columns):
         pair = _labels(column)
-        if place == 0 and pair and (pair == _ZERO_ONE or _declarable(LabelColumn, "values")):
+        if place == 0 and pair:
             yield _as_label(column, "its place")
         elif place == 0:
             yield Proposal(contents=column, role="ignored", why="the first field must be the label, 0 or 1")
@@ -210,6 +199,4 @@ def _by_place(columns: Sequence[Contents]) -> Iterator[Proposal]:
             yield _number(column)
         else:
             why = f"holds {column.kind}s, but stands behind tokens" if column.kind in ("integer", "decimal") else ""
-            if place == tokens and column.kind == "decimal":
-                why = "holds decimals, which must be scaled to whole numbers first"
             yield Proposal(contents=column, role="categorical", why=why)

@@ -76,7 +76,8 @@ class DLRM(nn.Module):
         self.missing = MissingFlags(spec.missing_numbers) if has_bottom and config.flag_missing else None
         self.numbers = None
         if has_bottom and config.embed_numbers:
-            self.numbers = NumberEmbedding(spec.numerical, dim, config.embedding_init)
+            spans = [rule.span for rule in spec.numeric_rules]
+            self.numbers = NumberEmbedding(spans, dim, config.embedding_init)
         inputs = 2 * spec.numerical if self.missing else spec.numerical
         self.bottom = mlp(inputs, config.bottom_mlp_sizes, last_is_linear=False) if has_bottom else None
         self.interaction = interaction(vectors, has_bottom, config)

@@ -108,9 +108,10 @@ class MissingFlags(nn.Module):
 class NumberEmbedding(nn.Module):
     """A vector for each number, as tables give one for each category.
 
-    Encoded numbers are logarithms. Each column has vectors for the whole numbers from 0 on, and a number lies between
-    two: its vector is the mean of the two, weighted by nearness. So what a column tells is any function of it that is
-    straight from one whole number to the next, where the bottom MLP must find its bends among those of all columns.
+    Each column has vectors for evenly spaced numbers: for the whole numbers from 0 on, where encoded numbers are
+    logarithms of integers. A number lies between two: its vector is the mean of the two, weighted by nearness. So what
+    a column tells is any function of it that is straight from one such number to the next, where the bottom MLP must
+    find its bends among those of all columns.
 
     Source: Gorishniy, Rubachev and Babenko 2022, "On Embeddings for Numerical Features in Tabular Deep Learning".
 
@@ -119,16 +120,25 @@ class NumberEmbedding(nn.Module):
     """
 
     whole_numbers = 24  # e**23 is beyond the integers of click logs
+    low: torch.Tensor
+    per_unit: torch.Tensor
 
-    def __init__(self, numbers: int, dim: int, init: float | None) -> None:
-        """Draws N times as many vectors of D numbers from uniform(±init), by default as for a table of these rows."""
+    def __init__(self, spans: Sequence[tuple[float, float]], dim: int, init: float | None) -> None:
+        """Draws N times as many vectors of D numbers from uniform(±init), by default as for a table of these rows.
+
+        ``spans`` are the ends of the N columns: the numbers of their first and of their last vector.
+        """
         super().__init__()
+        numbers = len(spans)
+        low, high = torch.tensor(spans, dtype=torch.float32).reshape(numbers, 2).T
+        self.register_buffer("low", low.clone(), persistent=False)
+        self.register_buffer("per_unit", (self.whole_numbers - 1) / (high - low), persistent=False)
         largest = self.whole_numbers**-0.5 if init is None else init
         self.weight = nn.Parameter(torch.empty(numbers, self.whole_numbers, dim).uniform_(-largest, largest))
 
     def forward(self, numbers: torch.Tensor) -> torch.Tensor:
         """Encoded numbers, float32 [B, N] → their vectors, float32 [B, N, D]; beyond the ends, the vectors there."""
-        numbers = numbers.clamp(0, self.whole_numbers - 1)
+        numbers = ((numbers - self.low) * self.per_unit).clamp(0, self.whole_numbers - 1)
         below = numbers.floor().clamp_max(self.whole_numbers - 2)
         columns = torch.arange(len(self.weight), device=numbers.device) * self.whole_numbers
         rows, table = below.long() + columns, self.weight.flatten(0, 1)

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dlrm_lib.columns import RawColumns
+from dlrm_lib.columns import NumericalColumn, RawColumns
 from dlrm_lib.config import PreprocessConfig, digest
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.manifest import Manifest
+from dlrm_lib.numeric_rules import BINS, LEARNED, NUMERIC_RULES, NumericRule
 from dlrm_lib.places import local
 from dlrm_lib.preprocess.tokens import Tokens
 
@@ -49,6 +50,7 @@ class Ancestor:
         folder: The data set.
         manifest: Its manifest.
         columns: The columns of its raw rows.
+        numeric_rules: How each numerical column is encoded, what was learned included.
         extend: Whether values that reach the frequency limit get new ids.
         complete: Whether the values without an id are known, with their counts.
         sizes: How many values of each column are known.
@@ -57,6 +59,7 @@ class Ancestor:
     folder: Path
     manifest: Manifest
     columns: RawColumns
+    numeric_rules: tuple[NumericRule, ...]
     extend: bool
     complete: bool
     sizes: tuple[int, ...]
@@ -70,10 +73,13 @@ class Ancestor:
                 keeps no counts of the values without an id.
         """
         manifest = Manifest.read(folder)
-        spec = FeatureSpec.read(folder / "feature_spec.yaml")
+        spec = FeatureSpec.read(_spec(folder), NUMERIC_RULES[manifest.config["numeric_rule"]])
         if list(spec.cardinalities) != manifest.cardinalities:
-            raise _other_values(folder / "feature_spec.yaml", f"cardinalities {list(spec.cardinalities)}")
+            raise _other_values(_spec(folder), f"cardinalities {list(spec.cardinalities)}")
         columns = spec.columns
+        rules = [column.rule_by(manifest.config["numeric_rule"]) for column in columns.numbers]
+        if [rule.name for rule in spec.numeric_rules] != rules:
+            raise _other_values(_spec(folder), f"numeric rules {[rule.name for rule in spec.numeric_rules]}")
         sizes = [_rows(_kept(folder, column)) for column in range(columns.categorical)]
         for column, (rows, cardinality) in enumerate(zip(sizes, manifest.cardinalities, strict=True)):
             if rows != cardinality - 1:
@@ -88,7 +94,13 @@ class Ancestor:
                 remedy="Leave out --extend, or encode its rows again and take that vocabulary.",
             )
         return cls(
-            folder=folder, manifest=manifest, columns=columns, extend=extend, complete=complete, sizes=tuple(sizes)
+            folder=folder,
+            manifest=manifest,
+            columns=columns,
+            numeric_rules=spec.numeric_rules,
+            extend=extend,
+            complete=complete,
+            sizes=tuple(sizes),
         )
 
     def same_columns(self, columns: RawColumns | None) -> RawColumns:
@@ -108,21 +120,34 @@ class Ancestor:
                         found=f"{kind} column {place}, counted from 0: {name}, and there {other}",
                         remedy="Leave out --feature_spec, or take the vocabulary of rows that have these columns.",
                     )
-        for column, other in zip(columns.tokens, self.columns.tokens, strict=True):
-            if column.most != other.most:
+        for name, most, there in zip(columns.categorical_names, columns.bags, self.columns.bags, strict=True):
+            if most != there:
                 raise InputError(
-                    f"Column {column.name} has bags of another size than in {self.folder}.",
-                    found=f"most: {column.most}, and there {other.most}",
-                    remedy=f"Declare most: {other.most}, or leave out --feature_spec.",
+                    f"Column {name} has bags of another size than in {self.folder}.",
+                    found=f"most: {most}, and there {there}",
+                    remedy=f"Declare most: {there}, or leave out --feature_spec.",
+                )
+        for column, other in zip(columns.numbers, self.columns.numbers, strict=True):
+            mine, theirs = map(self._meaning, (column, other))
+            if mine != theirs:
+                raise InputError(
+                    f"The numbers of {column.name!r} would mean something else than in {self.folder}.",
+                    found=f"{mine}, and there {theirs}",
+                    remedy="Leave out --feature_spec and --numerical: that data set says how its columns are read.",
                 )
         return columns
+
+    def _meaning(self, column: NumericalColumn) -> str:
+        """How a column is read and encoded, as it would be declared."""
+        rule = column.rule_by(self.manifest.config["numeric_rule"])
+        return f"type: {column.type}, rule: {rule}" + (f", bins: {column.bins or BINS}" if rule == LEARNED else "")
 
     @property
     def files(self) -> list[Path]:
         """All files that are read of it."""
         columns = range(self.columns.categorical)
         rare = [_rare(self.folder, column) for column in columns if self.complete]
-        return [*(_kept(self.folder, column) for column in columns), *rare]
+        return [_spec(self.folder), *(_kept(self.folder, column) for column in columns), *rare]
 
     def known(self, column: int) -> Iterator[Known]:
         """Yields what is known of a column, a bounded number of values at a time."""
@@ -201,6 +226,10 @@ def inherited(config: PreprocessConfig, manifest: Manifest, given: Collection[st
                 fields=(name,),
             )
     return dataclasses.replace(config, **{name: getattr(theirs, name) for name in INHERITED})
+
+
+def _spec(folder: Path) -> Path:
+    return folder / "feature_spec.yaml"
 
 
 def _kept(folder: Path, column: int) -> Path:

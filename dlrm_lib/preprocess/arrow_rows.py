@@ -1,7 +1,8 @@
 """Arrow tables to rows: columns are found by name, and a value means what its decimal text means in a line.
 
-Missing are null, an empty text and NaN. Floats are what pandas makes of integers where some are missing: they are read
-where they are whole. What rows are, and why something is none, ``rows.py`` says.
+Missing are null, an empty text and NaN. In columns of integers, floats are what pandas makes of integers where some are
+missing: they are read where they are whole. Of decimals a float32 is read as the float64 that it equals. What rows are,
+and why something is none, ``rows.py`` says.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from pyarrow import types
 from dlrm_lib.columns import NO_AND_YES, RawColumns
 from dlrm_lib.errors import InputError
 from dlrm_lib.preprocess.compiled import compiled, load8
+from dlrm_lib.preprocess.decimals import digits_of, read_decimals
 from dlrm_lib.preprocess.rows import (
+    DECIMAL,
     ENCODING,
     INTEGER,
     LABEL,
+    LARGE,
     RANGE,
     Rejected,
     Rows,
@@ -41,16 +45,21 @@ def check_schema(path: Path, schema: pa.Schema, columns: RawColumns) -> None:
     Raises:
         InputError: one is there twice, or its type is no text, integer, float or truth value.
     """
+    decimals = {column.name for column in columns.numbers if column.type == "decimal"}
     for name in columns.names:
         places = schema.get_all_field_indices(name)
         if len(places) > 1:
             raise InputError(f"{path} has {len(places)} columns named {name!r}.", remedy="Give each its own name.")
         kind = schema.field(places[0]).type
-        if not _is_readable(kind.value_type if types.is_dictionary(kind) else kind):
+        kind = kind.value_type if types.is_dictionary(kind) else kind
+        if types.is_decimal(kind) and name in decimals:
+            continue
+        if not _is_readable(kind):
+            remedy = "Write it as text, integers, floats or truth values, or name other columns."
+            if types.is_decimal(kind) and name in columns.numerical_names:
+                remedy = f"Declare it in a --feature_spec: feature_spec: {{{name}: {{type: decimal}}}}."
             raise InputError(
-                f"{path}: column {name!r} has values of a type that is not read.",
-                found=kind,
-                remedy="Write it as text, integers, floats or truth values, or name other columns.",
+                f"{path}: column {name!r} has values of a type that is not read.", found=kind, remedy=remedy
             )
 
 
@@ -69,30 +78,42 @@ def rows_of(table: pa.RecordBatch, columns: RawColumns) -> Rows:
     count = table.num_rows
     arrays = [_plain(table.column(table.schema.get_field_index(name))) for name in columns.names]
     label, fault = _labels(_decoded(arrays[0]), columns.label.values)
-    integer, missing = np.empty((count, columns.numerical), np.int64), np.empty((count, columns.numerical), np.bool_)
+    integer, missing = np.zeros((count, columns.numerical), np.int64), np.empty((count, columns.numerical), np.bool_)
+    digits = digits_of(columns)
+    decimal = np.empty((count, np.count_nonzero(digits)))
+    decimals = iter(decimal.T)
     for i, array in enumerate(arrays[1 : 1 + columns.numerical]):
-        integer[:, i], missing[:, i], wrong = _integers(_decoded(array))
-        fault = np.where(fault, fault, wrong)
+        if digits[i]:
+            numbers, faulty = _decimals(_decoded(array), digits[i])
+            next(decimals)[:], missing[:, i] = numbers, np.isnan(numbers)
+        else:
+            integer[:, i], missing[:, i], faulty = _integers(_decoded(array))
+        fault = np.where(fault, fault, faulty)
     keys = np.empty((columns.categorical, count), np.uint64)
     texts = []
     for j, array in enumerate(arrays[1 + columns.numerical :]):
-        of_column, wrong = _tokens(array, keys[j])
+        of_column, faulty = _tokens(array, keys[j])
         texts.append(of_column)
-        fault = np.where(fault, fault, wrong)
+        fault = np.where(fault, fault, faulty)
     for array in arrays:
         if (not_text := _not_utf8(array)) is not None:
             fault[not_text] = ENCODING  # which counts before any other fault
     bad = np.flatnonzero(fault)
     if len(bad):
         good = np.flatnonzero(fault == 0)
-        label, integer, missing, keys = label[good], integer[good], missing[good], keys[:, good]
-    return Rows(label, integer, missing, keys, tuple(texts), count, _rejected(arrays, bad, fault))
+        label, integer, missing, decimal, keys = label[good], integer[good], missing[good], decimal[good], keys[:, good]
+    return Rows(label, integer, missing, decimal, keys, tuple(texts), count, _rejected(arrays, bad, fault))
 
 
 def _plain(array: pa.Array) -> pa.Array:
-    """The values as large_binary, int64, uint64, double or bool, or as indices of such values."""
+    """The values as large_binary, int64, uint64, double or bool, or as indices of such values.
+
+    Arrow's decimals become their text, which holds them exactly.
+    """
     if types.is_dictionary(array.type):
         return pa.DictionaryArray.from_arrays(array.indices, _plain(array.dictionary))
+    if types.is_decimal(array.type):
+        return array.cast(pa.string()).cast(_TEXT)
     if _is_text(array.type):
         return array if array.type == _TEXT else array.cast(_TEXT)
     if types.is_integer(array.type):
@@ -133,6 +154,20 @@ def _integers(array: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     elif array.type == pa.uint64():
         fault[values > np.uint64(2**63 - 1)] = RANGE
     return np.where(fault, 0, values).astype(np.int64), missing, fault
+
+
+def _decimals(array: pa.Array, digits: int) -> tuple[np.ndarray, np.ndarray]:
+    """float64: the values, NaN where they are missing or wrong; uint8: what is wrong."""
+    if array.type == _TEXT:
+        ends, data, valid = _buffers(array)
+        length = np.where(valid, np.diff(ends), 0) if len(valid) else np.diff(ends)
+        numbers, found = read_decimals(Texts(data, ends[:-1], length), digits)
+        return numbers, np.array([0, DECIMAL, LARGE], np.uint8)[found]
+    missing = array.is_null().to_numpy(zero_copy_only=False)
+    values = (array.cast(pa.int8()) if types.is_boolean(array.type) else array).fill_null(0).to_numpy()
+    numbers = np.where(missing, np.nan, values.astype(np.float64))
+    fault = np.where(np.isinf(numbers), DECIMAL, np.where(np.abs(numbers) >= 10.0**digits, LARGE, 0)).astype(np.uint8)
+    return np.where(fault, np.nan, numbers), fault
 
 
 def _tokens(array: pa.Array, keys: np.ndarray) -> tuple[Texts, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,19 @@ def label_values(path: Path, form: Form, columns: RawColumns) -> tuple[str, str]
         if _holds_rows(path, form, dataclasses.replace(columns, label=label)):
             return label.values
     return None
+
+
+def decimals(path: Path, form: Form, columns: RawColumns) -> tuple[str, ...]:
+    """The columns of integers that turn out to hold decimals, if they do and all else is in order."""
+    whole = [column.name for column in columns.numbers if column.type == "integer"]
+    if not whole or _holds_rows(path, form, columns) or not _holds_rows(path, form, _with_decimals(columns, whole)):
+        return ()
+    return tuple(name for name in whole if not _holds_rows(path, form, _with_decimals(columns, {*whole} - {name})))
+
+
+def _with_decimals(columns: RawColumns, names: Collection[str]) -> RawColumns:
+    of = (dataclasses.replace(column, type="decimal") if column.name in names else column for column in columns.numbers)
+    return dataclasses.replace(columns, numbers=tuple(of))
 
 
 def flags(path: Path, form: Form, names: Sequence[str], columns: RawColumns) -> str | None:

@@ -20,6 +20,7 @@ from dlrm_lib.preprocess.compiled import compiled
 from dlrm_lib.preprocess.rows import (
     BLANK,
     BOM,
+    DECIMAL,
     ENCODING,
     FIELDS,
     INTEGER,
@@ -30,7 +31,7 @@ from dlrm_lib.preprocess.rows import (
     Rows,
     is_text,
     is_utf8,
-    read_integer,
+    read_number,
     read_token,
     values_text,
 )
@@ -166,7 +167,23 @@ def _find_starts(data, position, state, separator, places, found):
 
 @compiled
 def _parse(
-    data, size, header, separator, field_of, starts, stops, inner, no, yes, label, integer, missing, keys, long, bad
+    data,
+    size,
+    header,
+    separator,
+    field_of,
+    starts,
+    stops,
+    inner,
+    no,
+    yes,
+    label,
+    integer,
+    missing,
+    decimals,
+    keys,
+    long,
+    bad,
 ):
     """Fills the arrays, which have room for every line, with whole records.
 
@@ -187,7 +204,7 @@ def _parse(
             elif seen >= 128 and not _are_utf8(data, starts, stops, field_of):
                 reason = ENCODING
             else:
-                reason = _values(data, row, field_of, starts, stops, inner, no, yes, label, integer, missing)
+                reason = _values(data, row, field_of, starts, stops, inner, no, yes, label, integer, missing, decimals)
             if reason == 0:
                 texts = _tokens(data, row, field_of[1 + integer.shape[1] :], starts, stops, inner, keys, long, texts)
                 row += 1
@@ -257,21 +274,19 @@ def _are_utf8(data, starts, stops, which):
 
 
 @compiled
-def _values(data, row, field_of, starts, stops, inner, no, yes, label, integer, missing):
-    """Reads the label and the integers of a record; returns what is wrong."""
+def _values(data, row, field_of, starts, stops, inner, no, yes, label, integer, missing, decimals):
+    """Reads the label and the numbers of a record; returns what is wrong."""
     field = field_of[0]
     label[row] = is_text(data, starts[field], stops[field], yes)
     if inner[field] or not (label[row] or is_text(data, starts[field], stops[field], no)):
         return LABEL
     for i in range(integer.shape[1]):
         field = field_of[1 + i]
-        value, fault = read_integer(data, starts[field], stops[field])
         if inner[field]:
-            return INTEGER
+            return INTEGER if decimals is None or decimals[0][i] == 0 else DECIMAL
+        fault = read_number(data, starts[field], stops[field], row, i, integer, missing, decimals)
         if fault:
             return fault
-        integer[row, i] = value
-        missing[row, i] = starts[field] == stops[field]
     return 0
 
 

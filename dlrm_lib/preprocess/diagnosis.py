@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from dlrm_lib.columns import RawColumns
 from dlrm_lib.errors import InputError
-from dlrm_lib.preprocess.declaring import flag_of, label_values
+from dlrm_lib.preprocess.decimals import digits_of, is_faulty
+from dlrm_lib.preprocess.declaring import decimals, flag_of, label_values
 from dlrm_lib.preprocess.delimited import Delimited
 from dlrm_lib.preprocess.formats import CLEAN, SIGNS, Lines, field_names, layout, shown
 from dlrm_lib.preprocess.forms import Form
@@ -49,7 +50,13 @@ def explain(path: Path, form: Form, columns: RawColumns, files: Sequence[Path] =
     if values := label_values(path, form, columns):
         advice = f"Declare them with {flag_of(values)}: first no click, then a click."
         return Finding(f"labels {values[0]} and {values[1]}", advice)
-    return None if form.named else _recognise(path, columns, files)
+    if not form.named:
+        return _recognise(path, columns, files)
+    if names := decimals(path, form, columns):
+        advice = f"Declare them in a --feature_spec: feature_spec: {{{names[0]}: {{type: decimal}}}}"
+        facts = f"decimals in {', '.join(map(repr, names[:5]))}{', …' if len(names) > 5 else ''}"
+        return Finding(facts, advice + (" and so for the others." if len(names) > 1 else "."))
+    return None
 
 
 def _recognise(path: Path, columns: RawColumns, files: Sequence[Path]) -> Finding | None:
@@ -90,12 +97,21 @@ def fault(text: bytes, reason: str, form: Form, columns: RawColumns) -> str:
         return f"{reason}: {len(fields)} instead of {columns.total} ({field_names(columns)})"
     if reason.startswith("label is not"):
         return f"{reason}: it is {shown(fields[0])}"
-    if reason in ("not an integer", "integer beyond 64 bits"):
-        for number, (name, field) in enumerate(zip(columns.numerical_names, fields[1:], strict=False), 1):
-            if field and (not _INTEGER.fullmatch(field) or not -(2**63) <= int(field) < 2**63):
-                place = f"field {number + 1}, integer {number} of {columns.numerical},"
-                return f"{reason}: {f'column {name!r}' if form.named else place} is {shown(field)}"
+    if "integer" in reason or "decimal" in reason:
+        limits = digits_of(columns).tolist()
+        kind = "number" if any(limits) else "integer"
+        named = zip(columns.numerical_names, limits, fields[1:], strict=False)
+        for number, (name, digits, field) in enumerate(named, 1):
+            if field and (is_faulty(field, digits) if digits else not _fits(field)):
+                place = f"field {number + 1}, {kind} {number} of {columns.numerical},"
+                most = f", and it takes numbers below 1e{digits}" if reason.endswith("too large") else ""
+                return f"{reason}: {f'column {name!r}' if form.named else place} is {shown(field)}{most}"
     return reason
+
+
+def _fits(field: bytes) -> bool:
+    """Whether a field is an integer of 64 bits."""
+    return bool(_INTEGER.fullmatch(field)) and -(2**63) <= int(field) < 2**63
 
 
 def _recognised(path: Path, columns: RawColumns) -> _Recognised:

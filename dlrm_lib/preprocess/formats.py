@@ -6,6 +6,7 @@ A format is recognised by many lines, never by one. Filters are chained: a file 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import re
 from collections import Counter
@@ -24,7 +25,7 @@ _LINES = 5000
 _NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _VALUE = re.compile(rb"[0-9a-fA-F]{8}|" + _NUMBER.pattern)  # no name of a column: a hash, as Criteo's tokens are, or so
 _INTEGER = re.compile(rb"-?\d+")
-_DECIMAL = re.compile(rb"-?\d+(?:\.(\d*))?")
+_WHOLE = re.compile(rb"-?\d+\.0*")
 # Pairs of labels, the one for a click second.
 LABELS = (
     *((b"-1", b"1"), (b"-1", b"+1"), (b"0.0", b"1.0"), (b"-1.0", b"1.0"), (b"False", b"True"), (b"false", b"true")),
@@ -119,7 +120,8 @@ def shown(field: bytes) -> str:
 
 def field_names(columns: RawColumns) -> str:
     """The fields of a row in words."""
-    kinds = ((columns.numerical, "integer"), (columns.categorical, "token"))
+    number = "number" if any(column.type == "decimal" for column in columns.numbers) else "integer"
+    kinds = ((columns.numerical, number), (columns.categorical, "token"))
     return ", ".join(["label", *(f"{n} {kind}{'s' if n > 1 else ''}" for n, kind in kinds if n)])
 
 
@@ -264,33 +266,27 @@ def _missing_numbers(seen: Lines) -> Step | None:
 
 
 def _decimals(seen: Lines) -> Step | None:
-    if seen.width != seen.columns.total:
+    """Columns of integers that hold decimals, where that is all that is wrong."""
+    numbers = list(enumerate(seen.columns.numbers, 1))
+    fractions = {  # of the values that are no integers
+        column.name: (index, [value for value in seen.column(index) if not _INTEGER.fullmatch(value)])
+        for index, column in numbers
+        if column.type == "integer"
+    }
+    found = {name: of for name, of in fractions.items() if len(of[1]) > _STRAY * len(seen.column(of[0]))}
+    read = [dataclasses.replace(of, type="decimal" if of.name in found else of.type) for _, of in numbers]
+    declared = dataclasses.replace(seen.columns, numbers=tuple(read))
+    if not found or bad_share(seen.lines, declared) > CLEAN:
         return None
-    digits: dict[int, int] = {}  # of columns with decimals: how many are not 0
-    for index in range(1, 1 + seen.columns.numerical):
-        matches = [_DECIMAL.fullmatch(value) for value in seen.column(index)]
-        if not all(matches):
-            return None
-        fractions = [match[1] for match in matches if match and match[1] is not None]
-        if len(fractions) > _STRAY * len(matches):
-            digits[index] = max(len(fraction.rstrip(b"0")) for fraction in fractions)
-    if not digits:
-        return None
-    first = next(iter(digits))
-    sample = next(value for value in seen.column(first) if b"." in value).decode()
-    fact = f"decimals such as {sample} in {len(digits)} of the integer columns, the first in field {first + 1}"
-    if max(digits.values()) > 6:
-        return Step(fact, None, "Scale or round them to whole numbers first.")
-    whole = [rf'for (i = 2; i <= {1 + seen.columns.numerical}; i++) sub(/\.0*$/, "", $i)']
-    for index, count in digits.items():
-        if count:
-            field = f"${index + 1}"
-            # What has more digits further down is left as it is, to be rejected rather than rounded.
-            scaled = f'sprintf("%.0f", {field} * {10**count})'
-            whole.insert(0, f'if ({field} != "" && {scaled} / {10**count} == {field}) {field} = {scaled}')
-    if any(digits.values()):
-        fact += ", which are whole numbers once they are multiplied"
-    return Step(fact, seen.awk("; ".join(whole)))
+    name, (first, values) = next(iter(found.items()))
+    fact = (
+        f"decimals such as {values[0].decode()} in {len(found)} of the integer columns, the first in field {first + 1}"
+    )
+    if all(_WHOLE.fullmatch(value) for _, of in found.values() for value in of):
+        whole = rf'for (i = 2; i <= {1 + seen.columns.numerical}; i++) sub(/\.0*$/, "", $i)'
+        return Step(fact, seen.awk(whole))
+    others = " and so for the others" if len(found) > 1 else ""
+    return Step(fact, None, f"Declare them in a --feature_spec: feature_spec: {{{name}: {{type: decimal}}}}{others}.")
 
 
 def _other_columns(seen: Lines) -> Step | None:

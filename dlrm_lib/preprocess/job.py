@@ -31,6 +31,7 @@ class Job:
         ancestor: The data set whose vocabulary is taken over; None: a new one is made.
         part_rows: A part ends with the chunk that reaches so many rows; this bounds the memory of a task.
         bin_tokens: A counting task merges about so many (part, token) pairs at most, for the same reason.
+        learned_rows: Numeric rules are learned from all training rows up to so many, else from about so many.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Job:
     ancestor: Ancestor | None = None
     part_rows: int = 1 << 19
     bin_tokens: int = 1 << 23
+    learned_rows: int = 1 << 18
 
     def limit(self, column: int) -> float:
         """How often a value of a column that has no id yet must be seen to get one."""

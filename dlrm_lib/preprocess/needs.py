@@ -18,6 +18,7 @@ from dlrm_lib.config import PreprocessConfig
 from dlrm_lib.errors import InputError
 from dlrm_lib.memory import available_memory
 from dlrm_lib.preprocess.forms import Form
+from dlrm_lib.preprocess.numbers import learned
 
 _GB = 10**9
 _SAMPLE = 1 << 20  # bytes
@@ -99,7 +100,7 @@ def disk_needs(rows: int, columns: RawColumns, *, kept: float = 1.0) -> tuple[in
     row = 1 + 2 * columns.numerical + 4 * sum(columns.bags)
     stay = round(rows * kept)
     # Codes and dealt rows, at the moment when both are there; the dictionaries are small beside them.
-    return stay * row, rows * row + stay * (row + 8)
+    return stay * row, rows * (row + 8 * len(learned(columns))) + stay * (row + 8)
 
 
 def memory_needs(cores: int) -> int:

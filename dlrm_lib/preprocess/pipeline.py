@@ -3,7 +3,7 @@
 1. **Reading.** The files are cut into ranges. A task reads the rows of its range, numbers the tokens of each column
    with a dictionary of its own and spills the rows as codes. Rows never enter Java.
 2. **Counting.** Spark shuffles the counts of all dictionaries by column; tasks add them up, rank the values, and give
-   every dictionary its ids.
+   every dictionary its ids. Rules of numbers that are learned are learned now.
 3. **Encoding.** Now that all row numbers and vocabularies are known, codes are replaced by ids: an array look-up.
    Held-out rows go straight to their place in the output; training rows, all or a sample, are dealt into buckets.
 4. **Sorting.** Each bucket is sorted into its place.
@@ -25,9 +25,10 @@ import numpy as np
 from dlrm_lib.columns import CRITEO, RawColumns
 from dlrm_lib.config import PreprocessConfig, as_dict, digest
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import NUMERIC_RULES, SPLITS, FeatureSpec, split_rows
+from dlrm_lib.features import SPLITS, FeatureSpec, split_rows
 from dlrm_lib.files import cannot_be_renamed, contents, put_back, sha256
 from dlrm_lib.manifest import MANIFEST, Manifest
+from dlrm_lib.numeric_rules import NumericRule
 from dlrm_lib.places import destination, local
 from dlrm_lib.preprocess import oddities, quarantine, start
 from dlrm_lib.preprocess.ancestor import Ancestor, inherited, taken_over
@@ -35,7 +36,9 @@ from dlrm_lib.preprocess.counting import Ranked, Share, bins, count_before, coun
 from dlrm_lib.preprocess.diagnosis import refuse_packed
 from dlrm_lib.preprocess.forms import Range, cut, forms_of
 from dlrm_lib.preprocess.job import Job
+from dlrm_lib.preprocess.learning import sample_part, settled_rules
 from dlrm_lib.preprocess.needs import Needs, check_needs, estimate_needs, fitting_tasks
+from dlrm_lib.preprocess.numbers import learned
 from dlrm_lib.preprocess.reading import hash_or_read
 from dlrm_lib.preprocess.sampling import count_kept_rows
 from dlrm_lib.preprocess.shuffle import bucket_bits
@@ -310,7 +313,7 @@ def _make(
     spec = FeatureSpec(
         numerical=job.columns.numerical,
         cardinalities=tuple(column.cardinality for column in ranked),
-        numeric_rules=(NUMERIC_RULES[job.config.numeric_rule],) * job.columns.numerical,
+        numeric_rules=_learn(tasks, job, parts, counted),
         raw_columns=job.columns,
         missing_id=int(job.config.separate_missing),
     )
@@ -431,6 +434,17 @@ def _count(
     return sorted(ranked + tasks.run("ranking", partial(rank_column, job), large)), of_column
 
 
+def _learn(tasks: Tasks, job: Job, parts: list[Part], counted: int) -> tuple[NumericRule, ...]:
+    """How each numerical column is encoded: as before, or some as learned from the first ``counted`` rows."""
+    if job.ancestor:
+        return job.ancestor.numeric_rules
+    samples: list[np.ndarray] = []
+    if learned(job.columns):
+        items = list(zip(parts, _starts(part.rows for part in parts), strict=True))
+        samples = tasks.run("learning", partial(sample_part, job, counted), items)
+    return settled_rules(job.columns, job.config.numeric_rule, samples)
+
+
 def _write(
     tasks: Tasks, job: Job, layout: Layout, parts: list[Part], kept: list[int]
 ) -> tuple[dict[str, int], dict[str, dict[str, dict[str, Any]]]]:
@@ -442,7 +456,8 @@ def _write(
     encoded = tasks.run("encoding", partial(encode_part, job, layout), items, lambda at, _: parts[at].rows, rows)
     if job.config.order == "shuffled" and layout.kept["train"]:
         for part in parts:  # room for what comes
-            (job.work / f"{part.name}.rows").unlink(missing_ok=True)
+            for kind in ("rows", "numbers"):
+                (job.work / f"{part.name}.{kind}").unlink(missing_ok=True)
         dealt = np.stack([counts for _, _, counts in encoded])
         np.save(job.work / DEALT, np.cumsum(np.pad(dealt, ((0, 0), (1, 0))), axis=1))
         sizes = dealt.sum(axis=0).tolist()

@@ -11,7 +11,8 @@ from dlrm_lib.files import sha256
 from dlrm_lib.preprocess import bags, quarantine
 from dlrm_lib.preprocess.forms import Range
 from dlrm_lib.preprocess.job import Job
-from dlrm_lib.preprocess.rows import REASONS, Rows, encode_integers, reasons
+from dlrm_lib.preprocess.numbers import encode_numbers
+from dlrm_lib.preprocess.rows import REASONS, Rows, reasons
 from dlrm_lib.preprocess.spill import Block, Part, write_block, write_dictionaries, written
 from dlrm_lib.preprocess.vocabulary import Dictionary
 
@@ -23,6 +24,8 @@ def hash_or_read(job: Job, item: Path | Range) -> str | list[Part]:
 
 def read_range(job: Job, piece: Range) -> list[Part]:
     """Reads a range of a file and spills its rows as codes, its tokens with their counts, and what is rejected.
+
+    Numbers whose rule is learned are spilled beside the rows as they are.
 
     Returns:
         The parts it made: one, unless the range has many more rows than usual, as a large compressed file has.
@@ -48,7 +51,11 @@ def _read_part(job: Job, piece: Range, before: list[Part], read: Iterator[Rows])
     missing, cut = [0] * job.columns.categorical, [0] * job.columns.categorical
     line = 0
     full = False
-    with written(job.work / f"{name}.rows") as spill, written(job.work / f"{name}.bad") as rejected:
+    with (
+        written(job.work / f"{name}.rows") as spill,
+        written(job.work / f"{name}.numbers") as waiting,
+        written(job.work / f"{name}.bad") as rejected,
+    ):
         for rows in read:
             if rows.bad:
                 if job.config.strict:
@@ -63,9 +70,11 @@ def _read_part(job: Job, piece: Range, before: list[Part], read: Iterator[Rows])
                     in_bags = bags.split(rows.tokens(j), column.separator, column.most)
                     of_column = bags.codes(in_bags, dictionary, len(rows.label), column.most)
                     cut[j] += in_bags.cut
-                missing[j] += int(np.count_nonzero((of_column if of_column.ndim == 1 else of_column[:, 0]) == 0))
+                first = of_column if column.most == 1 else of_column[:, 0]
+                missing[j] += int(np.count_nonzero(first == 0))
                 codes.append(bags.narrowed(of_column, dictionary.size))
-            numerical = encode_integers(rows.integer, rows.missing, job.config.numeric_rule)
+            numerical, numbers = encode_numbers(rows, job.columns, job.config.numeric_rule)
+            waiting.write(numbers.data)
             write_block(spill, Block(rows.label, numerical, codes))
             blocks.append(len(rows.label))
             line += rows.lines

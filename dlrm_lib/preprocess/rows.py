@@ -1,9 +1,9 @@
 """What a raw line means: the one place that decides which lines are rows, and what their fields are.
 
-A line is ``label TAB integers TAB tokens``, UTF-8, ended by LF or CRLF (or by the end of the file). An empty field is a
+A line is ``label TAB numbers TAB tokens``, UTF-8, ended by LF or CRLF (or by the end of the file). An empty field is a
 missing value. Label: ``0`` or ``1``, or the two texts that the label's column declares. Integer: ``-?[0-9]+`` within 64
-bits. Token: any text without tab or newline; a CR that does not end the line belongs to the token. Everything else is
-rejected, with one of ``REASONS``.
+bits. Decimal number: see ``decimals.py``. Token: any text without tab or newline; a CR that does not end the line
+belongs to the token. Everything else is rejected, with one of ``REASONS``.
 
 Two loops read lines. The first knows plain lines alone: short integers, and tokens of eight ASCII bytes, as Criteo's
 are. Whatever else it meets, it leaves to the second, which knows every rule. No line reads differently by the one and
@@ -13,16 +13,16 @@ by the other, which tests hold them to.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dlrm_lib.columns import NO_AND_YES, RawColumns
-from dlrm_lib.features import NUMERIC_RULES, NumericRule
 from dlrm_lib.preprocess.compiled import compiled, load8
+from dlrm_lib.preprocess.decimals import MALFORMED, TOO_LARGE, digits_of, read_decimal, settle
 from dlrm_lib.preprocess.tokens import TAG, Texts, Tokens
 
-# If a line has several faults, the first of this list is given; among its integers, the first faulty one.
+# If a line has several faults, the first of this list is given; among its numbers, the first faulty one.
 REASONS = (
     "blank line",
     "not UTF-8",
@@ -30,8 +30,10 @@ REASONS = (
     "label is not 0 or 1",
     "not an integer",
     "integer beyond 64 bits",
+    "not a decimal number",
+    "decimal number too large",
 )
-BLANK, ENCODING, FIELDS, LABEL, INTEGER, RANGE = range(1, len(REASONS) + 1)
+BLANK, ENCODING, FIELDS, LABEL, INTEGER, RANGE, DECIMAL, LARGE = range(1, len(REASONS) + 1)
 
 BOM = b"\xef\xbb\xbf"  # in front of a file's first line it says that the text is UTF-8: no part of the label
 PADDING = 16  # bytes after the text that may be read, never used: a word is read before it is known where a token ends
@@ -40,7 +42,6 @@ _TAB, _NEWLINE, _RETURN, _MINUS, _ZERO, _NINE = (ord(c) for c in "\t\n\r-09")
 _LEAST = -(2**63)
 _SPACES = np.uint64(0x2020202020202020)
 _HIGH_BITS = np.uint64(0x8080808080808080)
-_TABLE = 1 << 16  # integers below this are encoded by look-up
 
 
 class Rejected(NamedTuple):
@@ -62,8 +63,9 @@ class Rows(NamedTuple):
 
     Attributes:
         label: bool [rows].
-        integer: int64 [rows, N]; 0 where missing.
+        integer: int64 [rows, N]; 0 where missing, and in columns of decimals.
         missing: bool [rows, N].
+        decimal: float64 [rows, D], of the columns of decimals alone; NaN where missing.
         keys: uint64 [M, rows]: the tokens, see ``tokens.py``; 0 where missing.
         texts: For each categorical column, the texts of tagged keys.
         lines: Lines in the chunk; rows, rejected ones included, where there are no lines.
@@ -73,6 +75,7 @@ class Rows(NamedTuple):
     label: np.ndarray
     integer: np.ndarray
     missing: np.ndarray
+    decimal: np.ndarray
     keys: np.ndarray
     texts: tuple[Texts, ...]
     lines: int
@@ -106,6 +109,7 @@ class Parser:
         self._columns = columns
         self._no, self._yes = map(spelled, columns.label.values)
         self._plain = columns.label.values == NO_AND_YES
+        self._digits = digits_of(columns)
         self._make_room(1 << 12)
 
     def _make_room(self, lines: int) -> None:
@@ -114,6 +118,12 @@ class Parser:
         self._label = np.empty(lines, np.bool_)
         self._integer = np.empty((lines, n), np.int64)
         self._missing = np.empty((lines, n), np.bool_)
+        decimals = np.count_nonzero(self._digits)
+        self._decimal = np.empty((lines, decimals))
+        self._spelled = np.empty((lines, decimals, 2), np.int32)
+        # For None the loops are compiled without what decimals need: logs that have none pay nothing for them.
+        places = np.cumsum(self._digits > 0) - 1
+        self._decimals = (self._digits, places, self._decimal, self._spelled) if decimals else None
         self._keys = np.empty((m, lines), np.uint64)
         self._long = np.empty((m * lines, 2), np.int32)
         self._bad = np.empty((lines, 4), np.int32)
@@ -142,15 +152,18 @@ class Parser:
         return self._filled(data, rows, long, lines, rejects)
 
     @property
-    def _room(self) -> tuple[np.ndarray, ...]:
-        return self._label, self._integer, self._missing, self._keys, self._long, self._bad
+    def _room(self) -> tuple[Any, ...]:
+        return self._label, self._integer, self._missing, self._decimals, self._keys, self._long, self._bad
 
     def _filled(self, data: np.ndarray, rows: int, long: int, lines: int, bad: list[Rejected]) -> Rows:
         """What has been read of ``data`` into the room."""
+        if self._decimals:
+            settle(data, self._spelled[:rows], self._decimal[:rows])
         return Rows(
             self._label[:rows],
             self._integer[:rows],
             self._missing[:rows],
+            self._decimal[:rows],
             self._keys[:, :rows],
             (Texts(data, self._long[:long, 0], self._long[:long, 1]),) * len(self._keys),
             lines,
@@ -165,53 +178,6 @@ def parse(text: bytes, columns: RawColumns) -> Rows:
     return Parser(columns).parse(np.frombuffer(text + bytes(PADDING), np.uint8), len(text))
 
 
-def encode_integers(integer: np.ndarray, missing: np.ndarray, rule: str) -> np.ndarray:
-    """The numerical features: a logarithm in float64, rounded once to float16.
-
-    Args:
-        integer: int64 [rows, N]; 0 where missing.
-        missing: bool [rows, N].
-        rule: A key of ``NUMERIC_RULES``.
-
-    Returns:
-        float16 [rows, N].
-    """
-    table = _TABLES[rule]
-    encoded = np.empty(integer.shape, np.uint16)
-    if _look_up(integer, missing, table.view(np.uint16), encoded):
-        large = integer >= _TABLE
-        # As unsigned numbers, for the sum of int64 could overflow.
-        shifted = integer[large].astype(np.uint64) + np.uint64(NUMERIC_RULES[rule].shift)
-        encoded[large] = np.log(shifted.astype(np.float64)).astype(np.float16).view(np.uint16)
-    return encoded.view(np.float16)
-
-
-def _table(rule: NumericRule) -> np.ndarray:
-    """float16: what missing becomes, then what integers from ``-shift`` to ``_TABLE - 1`` become."""
-    logarithms = np.log(np.maximum(np.arange(_TABLE + rule.shift, dtype=np.float64), 1.0))
-    return np.concatenate([[rule.missing_number], logarithms]).astype(np.float16)
-
-
-_TABLES = {name: _table(rule) for name, rule in NUMERIC_RULES.items()}
-
-
-@compiled
-def _look_up(integer, missing, table, encoded):
-    """Encodes the integers that the table has; returns whether there are larger ones."""
-    shift = len(table) - 1 - _TABLE
-    larger = False
-    for i in range(integer.shape[0]):
-        for j in range(integer.shape[1]):
-            x = integer[i, j]
-            if missing[i, j]:
-                encoded[i, j] = table[0]
-            elif x >= _TABLE:
-                larger = True
-            else:
-                encoded[i, j] = table[1 + max(x + shift, 0) if x >= -shift else 1]
-    return larger
-
-
 @compiled
 def _count_newlines(data, size):
     lines = 0
@@ -221,15 +187,17 @@ def _count_newlines(data, size):
 
 
 @compiled
-def _parse(data, size, no, yes, plain, label, integer, missing, keys, long, bad):
+def _parse(data, size, no, yes, plain, label, integer, missing, decimals, keys, long, bad):
     """Fills the arrays, which have room for every line; returns how many rows, rejected lines and long tokens."""
     row, rejected, texts, line, at = 0, 0, 0, 0, 0
     while at < size:
-        after = _plain_line(data, at, row, label, integer, missing, keys) if plain else 0
+        after = _plain_line(data, at, row, label, integer, missing, decimals, keys) if plain else 0
         if after > 0:
             row += 1
         else:
-            reason, stop, after, more = _any_line(data, at, row, no, yes, label, integer, missing, keys, long, texts)
+            reason, stop, after, more = _any_line(
+                data, at, row, no, yes, label, integer, missing, decimals, keys, long, texts
+            )
             if reason == 0:
                 row += 1
                 texts = more
@@ -245,7 +213,7 @@ def _parse(data, size, no, yes, plain, label, integer, missing, keys, long, bad)
 
 
 @compiled
-def _plain_line(data, at, row, label, integer, missing, keys):
+def _plain_line(data, at, row, label, integer, missing, decimals, keys):
     """Reads a line; returns where the next one starts, or 0 if this line needs more care."""
     n, m = integer.shape[1], keys.shape[0]
     digit = np.uint8(data[at] - _ZERO)
@@ -255,6 +223,13 @@ def _plain_line(data, at, row, label, integer, missing, keys):
     at += 2
     for i in range(n):
         first = at
+        if decimals is not None and decimals[0][i] > 0:
+            while data[at] != _TAB and data[at] != _NEWLINE:
+                at += 1
+            if data[at] != _TAB or read_number(data, first, at, row, i, integer, missing, decimals):
+                return 0
+            at += 1
+            continue
         negative = data[at] == _MINUS
         at += negative
         value = np.int64(0)
@@ -288,7 +263,7 @@ def _plain_line(data, at, row, label, integer, missing, keys):
 
 
 @compiled
-def _any_line(data, first, row, no, yes, label, integer, missing, keys, long, texts):
+def _any_line(data, first, row, no, yes, label, integer, missing, decimals, keys, long, texts):
     """Reads a line by every rule; returns what is wrong, where it ends, where the next starts, how many long tokens."""
     n, m = integer.shape[1], keys.shape[0]
     begin = at = first
@@ -308,9 +283,7 @@ def _any_line(data, first, row, no, yes, label, integer, missing, keys, long, te
             if not label[row] and not is_text(data, begin, stop, no):
                 reason = LABEL
         elif field <= n:
-            value, fault = read_integer(data, begin, stop)
-            integer[row, field - 1] = value
-            missing[row, field - 1] = stop == begin
+            fault = read_number(data, begin, stop, row, field - 1, integer, missing, decimals)
             if reason == 0:
                 reason = fault
         elif field <= n + m:
@@ -355,6 +328,31 @@ def read_token(data, begin, stop, long, texts):
         long[texts, 1] = stop - begin
         texts += 1
     return key, texts
+
+
+@compiled
+def read_number(data, begin, stop, row, column, integer, missing, decimals):
+    """Reads a numerical field into its place; returns what is wrong with it (0: nothing)."""
+    missing[row, column] = begin == stop
+    if decimals is not None:
+        digits, places, decimal, spelled = decimals
+        if digits[column] > 0:
+            place = places[column]
+            integer[row, column] = 0
+            spelled[row, place, 0] = spelled[row, place, 1] = 0
+            decimal[row, place] = np.nan
+            if begin == stop:
+                return 0
+            value, end, exact, fault = read_decimal(data, begin, stop, digits[column])
+            decimal[row, place] = value
+            if not exact:
+                spelled[row, place, 0], spelled[row, place, 1] = begin, stop - begin
+            if end < stop or fault == MALFORMED:
+                return DECIMAL
+            return LARGE if fault == TOO_LARGE else 0
+    value, fault = read_integer(data, begin, stop)
+    integer[row, column] = value
+    return fault
 
 
 @compiled

@@ -56,7 +56,7 @@ class Block(NamedTuple):
 
     Attributes:
         label: bool [rows].
-        numerical: float16 [rows, N].
+        numerical: float16 [rows, N]; 0 in columns whose rule is learned.
         codes: For each categorical column, uint16 or int32 [rows], or of bags [rows, L]: codes of the part's
             dictionary.
     """
@@ -113,6 +113,13 @@ def read_labels(folder: Path, part: Part, columns: RawColumns) -> np.ndarray:
             labels.append(np.fromfile(file, np.bool_, rows))
             file.seek(rows * (2 * columns.numerical + int(widths @ np.array(columns.bags, int))), os.SEEK_CUR)
     return np.concatenate(labels)
+
+
+def read_waiting(folder: Path, part: Part, columns: int) -> np.ndarray:
+    """A part's numbers whose rule is learned: float64 [rows, columns], NaN where missing; a map of the file."""
+    if part.rows * columns == 0:
+        return np.empty((part.rows, columns))
+    return np.memmap(folder / f"{part.name}.numbers", np.float64, "r", shape=(part.rows, columns))
 
 
 def write_dictionaries(path: Path, dictionaries: Sequence[Dictionary]) -> None:

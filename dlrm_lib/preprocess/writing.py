@@ -1,4 +1,4 @@
-"""The second pass: codes become ids, and every row goes to its place in the data set.
+"""The second pass: codes become ids, numbers get what was learned, and every row goes to its place in the data set.
 
 Held-out rows, and training rows in input order, go straight there. Shuffled training rows are dealt into buckets first,
 row by row: a row that lies in one piece costs one access to memory when it moves, not one for each of its columns.
@@ -16,9 +16,10 @@ from dlrm_lib.preprocess.bags import filled
 from dlrm_lib.preprocess.compiled import compiled
 from dlrm_lib.preprocess.counting import Share, part_ids
 from dlrm_lib.preprocess.job import Job
+from dlrm_lib.preprocess.numbers import learned
 from dlrm_lib.preprocess.sampling import kept_rows
 from dlrm_lib.preprocess.shuffle import deal
-from dlrm_lib.preprocess.spill import Part, read_blocks, written
+from dlrm_lib.preprocess.spill import Part, read_blocks, read_waiting, written
 from dlrm_lib.preprocess.tally import Tally
 from dlrm_lib.splitmix64 import splitmix64
 
@@ -96,8 +97,12 @@ def encode_part(
     ids = part_ids(job, index, part, layout.parts, layout.shares)
     ids = [of.astype(name) for of, name in zip(ids, layout.spec.category_dtypes, strict=True)]
     clicks, tallies = dict.fromkeys(SPLITS, 0), {split: Tally(layout.spec) for split in SPLITS}
+    waiting = learned(job.columns)
+    raw = read_waiting(job.work, part, len(waiting))
     row = to = 0
     for block in read_blocks(job.work, part, job.columns):
+        for column, of in zip(waiting, raw[row : row + len(block.label)].T, strict=True):
+            block.numerical[:, column] = layout.spec.numeric_rules[column].encode(of)
         for split, _, begin, end in _pieces(layout.rows, first + row, first + row + len(block.label)):
             clicks[split] += int(block.label[begin:end].sum())
             tallies[split].add(block.numerical[begin:end], [codes[begin:end] for codes in block.codes], ids)

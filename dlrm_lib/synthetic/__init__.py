@@ -23,9 +23,10 @@ import numpy as np
 from dlrm_lib.columns import CRITEO
 from dlrm_lib.config import PreprocessConfig, SyntheticConfig
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import NUMERIC_RULES, SPLITS, NumericRule, split_rows
+from dlrm_lib.features import SPLITS, split_rows
 from dlrm_lib.files import new_folder, write_text
 from dlrm_lib.locks import owned
+from dlrm_lib.numeric_rules import NUMERIC_RULES, LogRule
 from dlrm_lib.places import destination
 from dlrm_lib.synthetic.ceiling import EncodedView, quality, visible
 from dlrm_lib.synthetic.columns import CATEGORICALS
@@ -163,7 +164,7 @@ class _Worker:
         self,
         source: Source,
         frequent: Sequence[np.ndarray] = (),
-        rule: NumericRule = NUMERIC_RULES["log_x_plus_2"],
+        rule: LogRule = NUMERIC_RULES["log_x_plus_2"],
     ) -> None:
         self.source = source
         self.frequent = frequent

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from dlrm_lib import metrics
-from dlrm_lib.features import NUMERIC_RULES, NumericRule
+from dlrm_lib.numeric_rules import NUMERIC_RULES, LogRule
 from dlrm_lib.synthetic.columns import CATEGORICALS, INTEGERS, MISSING
 from dlrm_lib.synthetic.signal import PAIRS, DayTables, probability
 
@@ -42,7 +42,7 @@ class EncodedView:
         tables: DayTables,
         chances: tuple[np.ndarray, ...],
         visible: list[np.ndarray],
-        rule: NumericRule = NUMERIC_RULES["log_x_plus_2"],
+        rule: LogRule = NUMERIC_RULES["log_x_plus_2"],
     ) -> None:
         """
         Args:

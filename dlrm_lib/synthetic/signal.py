@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlrm_lib.features import NUMERIC_RULES
+from dlrm_lib.numeric_rules import NUMERIC_RULES
 from dlrm_lib.synthetic.columns import CATEGORICALS, INTEGER_BINS, INTEGERS, MISSING
 
 BIAS = -1.45

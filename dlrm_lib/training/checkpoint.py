@@ -22,9 +22,9 @@ from dlrm_lib.columns import RawColumns
 from dlrm_lib.config import Config, ModelConfig, TrainingConfig, as_dict
 from dlrm_lib.dataset import Dataset
 from dlrm_lib.errors import InputError
-from dlrm_lib.features import NUMERIC_RULES
 from dlrm_lib.files import resolved
 from dlrm_lib.model import DLRM
+from dlrm_lib.numeric_rules import NUMERIC_RULES
 from dlrm_lib.settings import as_text
 from dlrm_lib.training.build import Training, build
 from dlrm_lib.training.compatibility import data_facts, refuse_other_meaning, refuse_other_rows, renamed
@@ -238,7 +238,7 @@ def _complete(about: dict[str, Any]) -> None:
     """Adds what earlier versions wrote in other words."""
     if "numeric_rules" not in about:  # but what stands for a missing number, the same in all columns
         (rule,) = (rule for rule in NUMERIC_RULES.values() if rule.missing_number == about["missing_number"])
-        about["numeric_rules"] = [dataclasses.asdict(rule)] * about["numerical"]
+        about["numeric_rules"] = [rule.entry()] * about["numerical"]
     about.setdefault("indices_per_lookup", about["model"]["num_indices_per_lookup"])
     about.setdefault("columns", None)
     about.setdefault("negative_rate", 1.0)

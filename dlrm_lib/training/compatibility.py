@@ -33,7 +33,7 @@ def data_facts(dataset: Dataset) -> dict[str, Any]:
     return {
         "numerical": spec.numerical,
         "columns": spec.raw_columns and dataclasses.asdict(spec.raw_columns),
-        "numeric_rules": [dataclasses.asdict(rule) for rule in spec.numeric_rules],
+        "numeric_rules": [rule.entry() for rule in spec.numeric_rules],
         "cardinalities": list(spec.cardinalities),
         "indices_per_lookup": manifest.config.get("indices_per_lookup", 1),
         "vocabularies": manifest.vocabularies,
@@ -128,6 +128,8 @@ def _other_meanings(then: Facts, now: Facts) -> Iterator[_Difference]:
     for column, (before, after) in zip(columns, rules, strict=True):
         which = "" if len(columns) == now["numerical"] and len(set(rules)) == 1 else f" of {numerical[column]}"
         remedy = _OTHER_DATA if which or "numeric_rule" not in now["encoding"] else _encode("numeric_rule", before)
+        if before == after:
+            yield _Difference(f"numeric_rule{which}: {after}, with other bins than then", _OTHER_DATA)
         yield from _compared(f"numeric_rule{which}", before, after, remedy)
 
     if has_grown(then, now):
