@@ -28,10 +28,11 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(raw: Path, folder: Path, output: str, **environment: str) -> subprocess.Popen:
-    """``preprocess`` in a process of its own, with a cache folder of its own."""
+    """``preprocess`` in a process of its own, with a cache folder of its own, as if no Spark had run in this one."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))}
     return subprocess.Popen(
         [sys.executable, "-m", "dlrm_lib", "preprocess", "--input", raw, "--output", folder / output, "--cores", "1"],
-        env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "TMPDIR": str(folder), **environment},
+        env={**plain, "XDG_CACHE_HOME": str(folder / "cache"), "TMPDIR": str(folder), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

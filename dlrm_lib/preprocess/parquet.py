@@ -6,13 +6,14 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, ClassVar
 
 from dlrm_lib.columns import RawColumns
 from dlrm_lib.errors import InputError
 from dlrm_lib.preprocess.rows import Rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _MAGIC = b"PAR1"
 _SMALL_DICTIONARY = 1 << 17  # bytes
@@ -98,6 +99,7 @@ def opened(path: Path, dictionaries: Sequence[str] = ()) -> Iterator[pa.parquet.
     Raises:
         InputError: now or within the block, it turns out to be damaged, or encrypted.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
