@@ -23,6 +23,7 @@ from dlrm_lib.features import FeatureSpec
 from dlrm_lib.manifest import Manifest
 from dlrm_lib.preprocess import session
 from dlrm_lib.preprocess.diagnosis import fault
+from dlrm_lib.preprocess.text import PlainLines
 from dlrm_lib.raw_rows import read_raw
 from dlrm_lib.training import identity, load_checkpoint
 from dlrm_lib.training.tensor_file import open_tensors, write_tensors
@@ -102,7 +103,9 @@ def test_what_is_said_of_a_column_names_it(work: Path, tmp_path: Path, capsys: p
         "  found: 3,usr:5",
         "  remedy: Near it are user.",
     ]
-    assert fault(b"1\t2\tx\ta\tb\tc", "not an integer", COLUMNS) == "not an integer: field 3, part, is 'x'"
+    assert (
+        fault(b"1\t2\tx\ta\tb\tc", "not an integer", PlainLines(), COLUMNS) == "not an integer: field 3, part, is 'x'"
+    )
 
 
 def test_bad_values_of_an_encoded_column_name_it(work: Path, tmp_path: Path) -> None:

@@ -98,8 +98,8 @@ def test_days_may_have_any_ending_that_is_read(tmp_path: Path) -> None:
         "day_7.tsv",
     ]
     assert file_names(source_days(touch(tmp_path, *names))) == names
-    (tmp_path / "day_7.parquet.gz").write_bytes(ROW)
-    with pytest.raises(InputError, match=r"Rename it to day_7.gz, or move"):
+    (tmp_path / "day_8.parquet.gz").write_bytes(ROW)
+    with pytest.raises(InputError, match=r"Rename it to day_8.gz, or move"):
         source_files(tmp_path)
 
 
