@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,17 +10,28 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_forms import COLUMNS, delimited_text, lines, mangled, packed, random_rows, write_parquet
+from test_forms import COLUMNS, Values, delimited_text, lines, mangled, packed, random_rows, write_parquet
 from test_preprocess import LENIENT, check, files_of, stop_at, text_of_error
 
 from dlrm_lib.__main__ import main
-from dlrm_lib.columns import CRITEO_ON_THE_HUB, RawColumns
+from dlrm_lib.columns import CRITEO_ON_THE_HUB, NumericalColumn, RawColumns
 from dlrm_lib.config import PreprocessConfig
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.preprocess import preprocess, session
 from dlrm_lib.raw_rows import read_raw
 
-DAYS = [mangled(random_rows(120, seed), seed) for seed in range(3)]
+LOG = dataclasses.replace(
+    COLUMNS,
+    numbers=(NumericalColumn(name="price"), NumericalColumn(name="age", type="decimal", rule="quantile", bins=5)),
+)
+
+
+def with_decimals(rows: list[Values]) -> list[Values]:
+    """The ages of every other row get a fraction."""
+    return [[*row[:2], row[2] + ".25" * (row[2].isdigit() and at % 2), *row[3:]] for at, row in enumerate(rows)]
+
+
+DAYS = [mangled(with_decimals(random_rows(120, seed)), seed) for seed in range(3)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,7 +48,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     (folder / "raw").mkdir()
     for day, rows in enumerate(DAYS):
         (folder / "raw" / f"day_{day}").write_bytes(lines(rows))
-    check(folder / "raw", folder / "encoded", LENIENT, COLUMNS)
+    check(folder / "raw", folder / "encoded", LENIENT, LOG)
     return comparable(folder / "encoded")
 
 
@@ -76,7 +88,7 @@ def test_every_form_gives_the_bytes_of_the_lines(tmp_path: Path, expected: dict[
     source = write_source(tmp_path / "raw", kind)
     said: list[str] = []
     for partitions in (1, 9):
-        preprocess(source, tmp_path / "out", LENIENT, columns=COLUMNS, partitions=partitions, announce=said.append)
+        preprocess(source, tmp_path / "out", LENIENT, columns=LOG, partitions=partitions, announce=said.append)
         assert comparable(tmp_path / "out") == expected
     last = {"by date": "day=2015-02-29", "mixed": "day_2.tsv.zst", "Parquet": "day_2.parquet"}.get(kind, f"day_2{kind}")
     assert f"held out: {last}, the last of 3 days; its first half is the test split" in said
@@ -92,9 +104,9 @@ def test_every_form_gives_the_bytes_of_the_lines(tmp_path: Path, expected: dict[
 def test_a_killed_run_of_any_form_is_gone_on_with(tmp_path: Path, expected: dict[str, bytes], kind: str) -> None:
     source = write_source(tmp_path / "raw", kind)
     with pytest.raises(KeyboardInterrupt):
-        preprocess(source, tmp_path / "out", LENIENT, columns=COLUMNS, progress=stop_at("counting"))
+        preprocess(source, tmp_path / "out", LENIENT, columns=LOG, progress=stop_at("counting"))
     said: list[str] = []
-    preprocess(source, tmp_path / "out", LENIENT, columns=COLUMNS, announce=said.append)
+    preprocess(source, tmp_path / "out", LENIENT, columns=LOG, announce=said.append)
     assert any("going on" in sentence for sentence in said)
     assert comparable(tmp_path / "out") == expected
 

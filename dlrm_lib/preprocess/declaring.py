@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dlrm_lib.columns import NO_AND_YES, CategoricalColumn, LabelColumn, NumericalColumn, RawColumns
 from dlrm_lib.errors import InputError
-from dlrm_lib.preprocess.formats import CLEAN, LABELS
+from dlrm_lib.preprocess.formats import CLEAN, LABELS, STRAY
 
 if TYPE_CHECKING:
     from dlrm_lib.preprocess.forms import Form
@@ -28,11 +28,12 @@ def label_values(path: Path, form: Form, columns: RawColumns) -> tuple[str, str]
 
 
 def decimals(path: Path, form: Form, columns: RawColumns) -> tuple[str, ...]:
-    """The columns of integers that turn out to hold decimals, if they do and all else is in order."""
+    """The columns of integers that turn out to hold decimals, not just stray ones, if all else is in order."""
     whole = [column.name for column in columns.numbers if column.type == "integer"]
-    if not whole or _holds_rows(path, form, columns) or not _holds_rows(path, form, _with_decimals(columns, whole)):
+    if not _holds_rows(path, form, _with_decimals(columns, whole)):
         return ()
-    return tuple(name for name in whole if not _holds_rows(path, form, _with_decimals(columns, {*whole} - {name})))
+    found = tuple(name for name in whole if _bad_share(path, form, _with_decimals(columns, {*whole} - {name})) > STRAY)
+    return found if _holds_rows(path, form, _with_decimals(columns, found)) else ()
 
 
 def _with_decimals(columns: RawColumns, names: Collection[str]) -> RawColumns:
@@ -65,8 +66,13 @@ def flag_of(values: tuple[str, str]) -> str:
 
 
 def _holds_rows(path: Path, form: Form, columns: RawColumns) -> bool:
+    return _bad_share(path, form, columns) <= CLEAN
+
+
+def _bad_share(path: Path, form: Form, columns: RawColumns) -> float:
+    """The share of a file's first lines that are not rows; 1 where there are none."""
     try:
         first = next(form.read(path, 0, form.bounds(path, sys.maxsize)[-1], columns), None)
     except InputError:
-        return False
-    return first is not None and first.lines > 0 and len(first.bad) <= CLEAN * first.lines
+        return 1.0
+    return len(first.bad) / first.lines if first is not None and first.lines else 1.0

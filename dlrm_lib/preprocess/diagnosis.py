@@ -103,7 +103,8 @@ def fault(text: bytes, reason: str, form: Form, columns: RawColumns) -> str:
         named = zip(columns.numerical_names, limits, fields[1:], strict=False)
         for number, (name, digits, field) in enumerate(named, 1):
             if field and (is_faulty(field, digits) if digits else not _fits(field)):
-                place = f"field {number + 1}, {kind} {number} of {columns.numerical},"
+                which = name if columns.named else f"{kind} {number} of {columns.numerical}"
+                place = f"field {number + 1}, {which},"
                 most = f", and it takes numbers below 1e{digits}" if reason.endswith("too large") else ""
                 return f"{reason}: {f'column {name!r}' if form.named else place} is {shown(field)}{most}"
     return reason

@@ -19,7 +19,7 @@ from dlrm_lib.preprocess.rows import BOM, parse
 
 _MOST = 0.9  # share of the lines that show a format
 CLEAN = 0.001  # share of rejected lines that a remedy may leave, as ``max_bad_fraction`` allows by default
-_STRAY = 0.1  # share of a column's values up to which decimals are mistakes: to scale the others would be another
+STRAY = 0.1  # share of a column's values up to which decimals are mistakes: to scale the others would be another
 _LINES = 5000
 
 _NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -273,7 +273,7 @@ def _decimals(seen: Lines) -> Step | None:
         for index, column in numbers
         if column.type == "integer"
     }
-    found = {name: of for name, of in fractions.items() if len(of[1]) > _STRAY * len(seen.column(of[0]))}
+    found = {name: of for name, of in fractions.items() if len(of[1]) > STRAY * len(seen.column(of[0]))}
     read = [dataclasses.replace(of, type="decimal" if of.name in found else of.type) for _, of in numbers]
     declared = dataclasses.replace(seen.columns, numbers=tuple(read))
     if not found or bad_share(seen.lines, declared) > CLEAN:
