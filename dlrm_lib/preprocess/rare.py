@@ -35,7 +35,7 @@ def write_rare(path: Path, shares: Iterable[tuple[Tokens, np.ndarray]]) -> None:
         new_file(path) as partial,
         pq.ParquetWriter(partial, schema, column_encoding={"value": "DELTA_LENGTH_BYTE_ARRAY"}, **options) as writer,
     ):
-        waiting = schema.empty_table()
+        waiting = pa.Table.from_batches([], schema)  # schema.empty_table() would import pandas
         for tokens, counts in shares:
             order = _order(tokens)
             for first in range(0, len(order), _GROUP_ROWS):
