@@ -81,7 +81,7 @@ if __name__ == "__main__":
             columns=RawColumns.unnamed(**case.get("columns", {})),
             **asked["options"],
         )
-    spark = SparkSession.getActiveSession()
+    spark = SparkSession.builder.getOrCreate()  # of the context that there is
     if "code" in asked:
         files, scratch = source_files(Path(asked["source"])), Path(asked["scratch"])
         names = {"spark": spark, "files": files, "settings": PreprocessConfig(**asked["config"]), "scratch": scratch}
