@@ -6,8 +6,11 @@ import dataclasses
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from test_preprocess import LENIENT, check, files_of, write_days
@@ -17,7 +20,10 @@ from dlrm_lib.columns import CategoricalColumn, NumericalColumn, RawColumns
 from dlrm_lib.config import Config
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
-from dlrm_lib.preprocess import preprocess, session
+from dlrm_lib.preprocess import bags, preprocess, session
+from dlrm_lib.preprocess.forms import form_of
+from dlrm_lib.preprocess.parquet import Parquet
+from dlrm_lib.preprocess.rows import REASONS
 from dlrm_lib.training import build, evaluate, fit, load_checkpoint, save_checkpoint
 
 COLUMNS = RawColumns(
@@ -70,6 +76,54 @@ def test_every_byte_is_the_oracles(raw: Path, tmp_path: Path, changes: dict) -> 
 def test_the_cut_may_lie_anywhere(raw: Path, encoded: EncodedDataset, tmp_path: Path) -> None:
     preprocess(raw, tmp_path / "many", LENIENT, columns=COLUMNS, partitions=9)
     assert files_of(tmp_path / "many") == files_of(encoded.folder)
+
+
+@pytest.mark.parametrize("kind", [pa.list_, pa.large_list])
+def test_lists_in_parquet_give_the_bytes_of_text(raw: Path, encoded: EncodedDataset, tmp_path: Path, kind: Any) -> None:
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for path in sorted(raw.glob("day_*")):
+        fields = [line.split("\t") for line in path.read_text().splitlines()]
+        label, age, shop, pages, words = zip(*fields, strict=True)
+        apart = [None if page == "" else page.split("|") for page in pages]  # with empty tokens between separators
+        table = {"words": words, "pages": pa.array(apart, kind(pa.string())), "shop": shop, "age": age, "label": label}
+        pq.write_table(pa.table(table), folder / f"{path.name}.parquet", row_group_size=90)
+    preprocess(folder, tmp_path / "encoded", LENIENT, columns=COLUMNS)
+    found, expected = files_of(tmp_path / "encoded"), files_of(encoded.folder)
+    for name in ("manifest.json", "quarantine/rejected.tsv"):  # which name the raw files
+        found.pop(name), expected.pop(name)
+    assert found == expected
+    assert EncodedDataset(tmp_path / "encoded").manifest.cut == encoded.manifest.cut
+
+
+def test_lists_of_rejected_rows_and_of_integers(tmp_path: Path) -> None:
+    """A row that is rejected takes its tokens along; one bad token rejects its row."""
+    lists = pa.array([[1, 2], [3, None, 2], None, [], [2, 2, 2, 2], [5]], pa.list_(pa.int32()))
+    words = pa.array([[b"x"], [b"y"], [], [b"\xff", b"x"], [b"x", b"y", b"z"], None], pa.list_(pa.binary()))
+    table = pa.table({"label": [0, 7, 1, 0, 1, 0], "age": [1] * 6, "shop": ["a"] * 6, "pages": lists, "words": words})
+    pq.write_table(table, tmp_path / "log.parquet")
+    (rows,) = Parquet().read(tmp_path / "log.parquet", 0, 1, COLUMNS)
+    assert [(each.line, REASONS[each.reason]) for each in rows.bad] == [(1, "label is not 0 or 1"), (3, "not UTF-8")]
+    assert rows.label.tolist() == [False, True, True, False]
+    found = []
+    for column, most in ((1, 3), (2, 2)):
+        kept = bags.gathered(*rows.lists[column], most)
+        tokens = kept.tokens.strings().to_pylist()
+        found.append((list(zip(kept.row.tolist(), kept.place.tolist(), tokens, strict=True)), kept.cut))
+    assert found[0] == ([(0, 0, "1"), (0, 1, "2"), (2, 0, "2"), (2, 1, "2"), (2, 2, "2"), (3, 0, "5")], 1)
+    assert found[1] == ([(0, 0, "x"), (2, 0, "x"), (2, 1, "y")], 1)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_lists_are_read_where_bags_are_declared(tmp_path: Path, most: int) -> None:
+    pq.write_table(pa.table({"label": [0, 1], "pages": [["a"], ["b", "c"]]}), tmp_path / "log.parquet")
+    columns = RawColumns(tokens=(CategoricalColumn(name="pages", most=most),))
+    if most > 1:
+        assert isinstance(form_of(tmp_path / "log.parquet", columns), Parquet)
+        return
+    with pytest.raises(InputError, match="column 'pages' has values of a type that is not read") as caught:
+        form_of(tmp_path / "log.parquet", columns)
+    assert "feature_spec: {pages: {most: 5}}" in str(caught.value)
 
 
 def test_many_values_take_four_bytes(tmp_path: Path) -> None:
@@ -151,8 +205,8 @@ def test_a_bag_means_the_sum_of_its_vectors(encoded: EncodedDataset) -> None:
     tables, rows = training.model.tables, np.arange(40)
     vectors = tables(encoded.train.gather(rows).categorical)
     weight = tables.weight.double()
-    for row, bags in enumerate(bags_of(encoded, rows)):
-        for column, bag in enumerate(bags):
+    for row, in_row in enumerate(bags_of(encoded, rows)):
+        for column, bag in enumerate(in_row):
             expected = sum(weight[int(tables.offsets[column]) + i] for i in bag)
             assert torch.allclose(vectors[row, column].double(), expected, atol=1e-6)
 

@@ -32,7 +32,7 @@ from dlrm_lib.preprocess.rows import (
     read_token,
     values_text,
 )
-from dlrm_lib.preprocess.tokens import Texts
+from dlrm_lib.preprocess.tokens import NO_TEXTS, Texts, Tokens
 
 _TEXT = pa.large_binary()
 _WHOLE = 2.0**53  # up to here a float64 stands for one whole number
@@ -46,6 +46,7 @@ def check_schema(path: Path, schema: pa.Schema, columns: RawColumns) -> None:
         InputError: one is there twice, or its type is no text, integer, float or truth value.
     """
     decimals = {column.name for column in columns.numbers if column.type == "decimal"}
+    bags = {column.name for column in columns.tokens if column.most > 1}
     for name in columns.names:
         places = schema.get_all_field_indices(name)
         if len(places) > 1:
@@ -54,10 +55,14 @@ def check_schema(path: Path, schema: pa.Schema, columns: RawColumns) -> None:
         kind = kind.value_type if types.is_dictionary(kind) else kind
         if types.is_decimal(kind) and name in decimals:
             continue
+        if name in bags and _is_list(kind):
+            kind = kind.value_type
         if not _is_readable(kind):
             remedy = "Write it as text, integers, floats or truth values, or name other columns."
             if types.is_decimal(kind) and name in columns.numerical_names:
                 remedy = f"Declare it in a --feature_spec: feature_spec: {{{name}: {{type: decimal}}}}."
+            if _is_list(kind) and name in columns.categorical_names:
+                remedy = f"Declare bags in a --feature_spec: feature_spec: {{{name}: {{most: 5}}}}."
             raise InputError(
                 f"{path}: column {name!r} has values of a type that is not read.", found=kind, remedy=remedy
             )
@@ -65,6 +70,10 @@ def check_schema(path: Path, schema: pa.Schema, columns: RawColumns) -> None:
 
 def _is_readable(kind: pa.DataType) -> bool:
     return _is_text(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -90,9 +99,13 @@ def rows_of(table: pa.RecordBatch, columns: RawColumns) -> Rows:
             integer[:, i], missing[:, i], faulty = _integers(_decoded(array))
         fault = np.where(fault, fault, faulty)
     keys = np.empty((columns.categorical, count), np.uint64)
-    texts = []
+    texts, lists = [], {}
     for j, array in enumerate(arrays[1 + columns.numerical :]):
-        of_column, faulty = _tokens(array, keys[j])
+        if _is_list(array.type):
+            lists[j], faulty = _lists(array)
+            of_column = NO_TEXTS
+        else:
+            of_column, faulty = _tokens(array, keys[j])
         texts.append(of_column)
         fault = np.where(fault, fault, faulty)
     for array in arrays:
@@ -102,7 +115,27 @@ def rows_of(table: pa.RecordBatch, columns: RawColumns) -> Rows:
     if len(bad):
         good = np.flatnonzero(fault == 0)
         label, integer, missing, decimal, keys = label[good], integer[good], missing[good], decimal[good], keys[:, good]
-    return Rows(label, integer, missing, decimal, keys, tuple(texts), count, _rejected(arrays, bad, fault))
+        lists = {j: _of_rows(*of_column, fault == 0) for j, of_column in lists.items()}
+    return Rows(label, integer, missing, decimal, keys, tuple(texts), count, _rejected(arrays, bad, fault), lists)
+
+
+def _lists(array: pa.Array) -> tuple[tuple[Tokens, np.ndarray], np.ndarray]:
+    """All tokens of a column of lists, the row of each, and what is wrong in each row."""
+    values = _plain(array.flatten())
+    row = pc.list_parent_indices(array).to_numpy()
+    keys = np.empty(len(values), np.uint64)
+    texts, faulty = _tokens(values, keys)
+    if (not_text := _not_utf8(values)) is not None:
+        faulty = np.where(not_text, ENCODING, faulty)
+    fault = np.zeros(len(array), np.uint8)
+    np.maximum.at(fault, row[faulty > 0], faulty[faulty > 0])
+    return (Tokens(keys, texts), row), fault
+
+
+def _of_rows(tokens: Tokens, row: np.ndarray, good: np.ndarray) -> tuple[Tokens, np.ndarray]:
+    """Those of good rows alone, numbered anew."""
+    kept = np.flatnonzero(good[row])
+    return tokens.take(kept), (np.cumsum(good) - 1)[row[kept]]
 
 
 def _plain(array: pa.Array) -> pa.Array:
@@ -116,6 +149,8 @@ def _plain(array: pa.Array) -> pa.Array:
         return array.cast(pa.string()).cast(_TEXT)
     if _is_text(array.type):
         return array if array.type == _TEXT else array.cast(_TEXT)
+    if _is_list(array.type):
+        return array
     if types.is_integer(array.type):
         return array if array.type == pa.uint64() else array.cast(pa.int64())
     return array.cast(pa.float64()) if types.is_floating(array.type) else array

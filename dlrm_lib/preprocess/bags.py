@@ -52,6 +52,22 @@ def split(fields: Tokens, separator: str, most: int) -> Bags:
     return Bags(Tokens(keys[:kept], Texts(text, start[:long], length[:long])), row[:kept], place[:kept], cut)
 
 
+def gathered(tokens: Tokens, row: np.ndarray, most: int) -> Bags:
+    """The bags of tokens that are apart already; empty ones are none.
+
+    Args:
+        tokens: Of all rows, row by row.
+        row: int64 [n]: the row of each, ascending.
+        most: L.
+    """
+    there = np.flatnonzero(tokens.keys)
+    row = row[there]
+    first = np.flatnonzero(np.diff(row, prepend=-1))  # of each row that has any
+    place = np.arange(len(row)) - np.repeat(first, np.diff(first, append=len(row)))
+    kept = place < most
+    return Bags(tokens.take(there[kept]), row[kept], place[kept], int(np.count_nonzero(place == most)))
+
+
 def codes(bags: Bags, dictionary: Dictionary, rows: int, most: int) -> np.ndarray:
     """The codes of the bags' tokens, which are counted: int32 [rows, L]."""
     found = np.full((rows, most), _WIDE, np.int32)

@@ -78,8 +78,8 @@ def _batches(path: Path, groups: list[int], names: list[str]) -> Iterator[pa.Rec
 
 def _has_small_dictionaries(file: pa.parquet.ParquetFile, groups: list[int], name: str) -> bool:
     """Whether a column of text is better read as indices: its dictionaries come anew with each batch."""
-    place = next(at for at in range(len(file.schema)) if file.schema.column(at).path == name)
-    if file.schema.column(place).physical_type != "BYTE_ARRAY":
+    place = next((at for at in range(len(file.schema)) if file.schema.column(at).path == name), None)
+    if place is None or file.schema.column(place).physical_type != "BYTE_ARRAY":  # none is a column of lists
         return False
     chunks = [file.metadata.row_group(group).column(place) for group in groups]
     return all(

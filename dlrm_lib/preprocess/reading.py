@@ -67,7 +67,10 @@ def _read_part(job: Job, piece: Range, before: list[Part], read: Iterator[Rows])
                 if column.most == 1:
                     of_column = dictionary.codes(rows.tokens(j), count=True)
                 else:
-                    in_bags = bags.split(rows.tokens(j), column.separator, column.most)
+                    if j in rows.lists:
+                        in_bags = bags.gathered(*rows.lists[j], column.most)
+                    else:
+                        in_bags = bags.split(rows.tokens(j), column.separator, column.most)
                     of_column = bags.codes(in_bags, dictionary, len(rows.label), column.most)
                     cut[j] += in_bags.cut
                 first = of_column if column.most == 1 else of_column[:, 0]

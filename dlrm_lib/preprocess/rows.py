@@ -12,7 +12,8 @@ by the other, which tests hold them to.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,6 +71,8 @@ class Rows(NamedTuple):
         texts: For each categorical column, the texts of tagged keys.
         lines: Lines in the chunk; rows, rejected ones included, where there are no lines.
         bad: What was rejected, in the order of the file.
+        lists: For categorical columns of lists, by their number, all tokens and the row of each, ascending (int64 [n]);
+            their ``keys`` mean nothing.
     """
 
     label: np.ndarray
@@ -80,6 +83,7 @@ class Rows(NamedTuple):
     texts: tuple[Texts, ...]
     lines: int
     bad: list[Rejected]
+    lists: Mapping[int, tuple[Tokens, np.ndarray]] = MappingProxyType({})
 
     def tokens(self, column: int) -> Tokens:
         """A column's tokens."""
