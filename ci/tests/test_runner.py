@@ -343,7 +343,8 @@ def rows_of_a_person(request, tmp_path_factory):
 def columns_file(folder, integers, tokens):
     """The specification of rows with so many columns."""
     path = folder / "columns.yaml"
-    path.write_text(f"channel_spec: {{numerical: {list(range(integers))}, categorical: {list(range(tokens))}}}")
+    numerical, categorical = [f"n{i}" for i in range(integers)], [f"c{j}" for j in range(tokens)]
+    path.write_text(f"channel_spec: {{numerical: {numerical}, categorical: {categorical}}}")
     return path
 
 

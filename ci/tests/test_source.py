@@ -89,8 +89,8 @@ def touch(folder: Path, *names: str) -> Path:
 def test_days_may_have_any_ending_that_is_read(tmp_path: Path) -> None:
     names = ["day_0", "day_1.csv", "day_2.csv.gz", "day_3.tsv.zst", "day_4.parquet", "day_5.zst", "day_6.gz"]
     assert file_names(source_days(touch(tmp_path, *names))) == names
-    (tmp_path / "day_8.parquet.gz").write_bytes(ROW)
-    with pytest.raises(InputError, match=r"Rename it to day_8.gz, or move"):
+    (tmp_path / "day_7.parquet.gz").write_bytes(ROW)
+    with pytest.raises(InputError, match=r"Rename it to day_7.gz, or move"):
         source_files(tmp_path)
 
 
