@@ -6,6 +6,7 @@ says how one more row is encoded.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,7 +20,7 @@ _LEAST_FLOAT16 = 2.0**-24
 
 
 @dataclass(frozen=True, kw_only=True)
-class NumericRule:
+class NumericRule(ABC):
     """A formula from a number to a float16, and what stands for a missing one.
 
     Attributes:
@@ -50,9 +51,9 @@ class NumericRule:
         encoded[missing] = self.missing_number
         return encoded
 
+    @abstractmethod
     def _formula(self, x: np.ndarray) -> np.ndarray:
         """float64 [n], none missing → float64 [n]."""
-        raise NotImplementedError
 
     @property
     def missing_is_zero(self) -> bool:

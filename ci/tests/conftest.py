@@ -39,6 +39,16 @@ def real_rows() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="module")
+def two_tasks() -> Iterator[None]:
+    """A Spark of two tasks at a time for a module; it must not outlive it, for its number of cores is ours."""
+    from dlrm_lib.preprocess import session
+
+    session.spark_session(cores=2)
+    yield
+    session.spark_session().stop()
+
+
 @pytest.fixture(scope="session")
 def lab_server(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
     """A JupyterLab on copies of the notebooks, at preset smoke; what they build is kept for the tests that follow."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from dlrm_lib.columns import CategoricalColumn, NumericalColumn, RawColumns
 from dlrm_lib.config import Config
 from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
-from dlrm_lib.preprocess import bags, preprocess, session
+from dlrm_lib.preprocess import bags, preprocess
 from dlrm_lib.preprocess.forms import form_of
 from dlrm_lib.preprocess.parquet import Parquet
 from dlrm_lib.preprocess.rows import REASONS
@@ -38,11 +37,7 @@ FIELDS = ["", "|", "||", "a", "a|b", "|a||b|", "a|a|a", "c|b|a|d", "d|c|b|a|e", 
 WORDS = ["", " ", "x", "x y", "  x  z ", "y x z", "a|b x", "nul\0 x", "rare%d x"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _spark() -> Iterator[None]:
-    session.spark_session(cores=2)
-    yield
-    session.spark_session().stop()
+pytestmark = pytest.mark.usefixtures("two_tasks")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +16,7 @@ from dlrm_lib.__main__ import main
 from dlrm_lib.columns import CRITEO_ON_THE_HUB, NumericalColumn, RawColumns
 from dlrm_lib.config import PreprocessConfig
 from dlrm_lib.dataset import EncodedDataset
-from dlrm_lib.preprocess import preprocess, session
+from dlrm_lib.preprocess import preprocess
 from dlrm_lib.raw_rows import read_raw
 
 LOG = dataclasses.replace(
@@ -34,11 +33,7 @@ def with_decimals(rows: list[Values]) -> list[Values]:
 DAYS = [mangled(with_decimals(random_rows(120, seed)), seed) for seed in range(3)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _spark() -> Iterator[None]:
-    session.spark_session(cores=2)
-    yield
-    session.spark_session().stop()
+pytestmark = pytest.mark.usefixtures("two_tasks")
 
 
 @pytest.fixture(scope="module")

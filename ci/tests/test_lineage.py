@@ -40,7 +40,7 @@ from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.manifest import Manifest
-from dlrm_lib.preprocess import ancestor, pipeline, preprocess, rare, session
+from dlrm_lib.preprocess import ancestor, pipeline, preprocess, rare
 from dlrm_lib.preprocess.ancestor import inherited
 from dlrm_lib.preprocess.tokens import Tokens
 
@@ -52,12 +52,7 @@ NAMED = RawColumns(
 LIMITED = dataclasses.replace(LENIENT, frequency_limit=3)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _spark() -> Iterator[None]:
-    """One session for the module; it must not outlive it, for its number of cores is ours."""
-    session.spark_session(cores=2)
-    yield
-    session.spark_session().stop()
+pytestmark = pytest.mark.usefixtures("two_tasks")
 
 
 def random_day(seed: int, rows: int = 300) -> bytes:

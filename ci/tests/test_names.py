@@ -21,7 +21,6 @@ from dlrm_lib.dataset import EncodedDataset
 from dlrm_lib.errors import InputError
 from dlrm_lib.features import FeatureSpec
 from dlrm_lib.manifest import Manifest
-from dlrm_lib.preprocess import session
 from dlrm_lib.preprocess.diagnosis import fault
 from dlrm_lib.preprocess.text import PlainLines
 from dlrm_lib.raw_rows import read_raw
@@ -45,11 +44,7 @@ def rows() -> Iterator[bytes]:
         yield f"{click:d}\t{chance.randrange(900)}\t{chance.choice(['', '4'])}\t{shop}\t{page}\tu{number}\n".encode()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _spark() -> Iterator[None]:
-    session.spark_session(cores=2)
-    yield
-    session.spark_session().stop()
+pytestmark = pytest.mark.usefixtures("two_tasks")
 
 
 @pytest.fixture(scope="module")

@@ -84,12 +84,7 @@ DAY_2 = b"1\t1\t1\ttie1\tnew\t \n" * 3 + b"0\t1\t1\tnew\tz\tsame\n" * 4 + b"0\t1
 DAY_2_CUT = DAY_2 + b"\n0\t1"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _spark() -> Iterator[None]:
-    """One session for the module; it must not outlive it, for its number of cores is ours."""
-    session.spark_session(cores=2)
-    yield
-    session.spark_session().stop()
+pytestmark = pytest.mark.usefixtures("two_tasks")
 
 
 @pytest.fixture
