@@ -12,8 +12,6 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
-import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import accumulate, groupby
@@ -24,10 +22,9 @@ import numpy as np
 
 from dlrm_lib.columns import CRITEO, RawColumns
 from dlrm_lib.config import PreprocessConfig, as_dict, digest
-from dlrm_lib.errors import InputError
 from dlrm_lib.features import SPLITS, FeatureSpec, split_rows
-from dlrm_lib.files import cannot_be_renamed, contents, put_back, sha256
-from dlrm_lib.manifest import MANIFEST, Manifest
+from dlrm_lib.files import sha256
+from dlrm_lib.manifest import Manifest
 from dlrm_lib.numeric_rules import NumericRule
 from dlrm_lib.places import destination, local
 from dlrm_lib.preprocess import oddities, quarantine, start
@@ -40,9 +37,10 @@ from dlrm_lib.preprocess.learning import sample_part, settled_rules
 from dlrm_lib.preprocess.needs import Needs, check_needs, estimate_needs, fitting_tasks
 from dlrm_lib.preprocess.numbers import learned
 from dlrm_lib.preprocess.reading import hash_or_read
+from dlrm_lib.preprocess.refusals import refuse_empty_days, refuse_empty_sample, refuse_empty_splits, refuse_output
 from dlrm_lib.preprocess.sampling import count_kept_rows
 from dlrm_lib.preprocess.shuffle import bucket_bits
-from dlrm_lib.preprocess.source import empty_day, file_names, source_days, unread
+from dlrm_lib.preprocess.source import file_names, source_days, unread
 from dlrm_lib.preprocess.spill import Part
 from dlrm_lib.preprocess.tally import described
 from dlrm_lib.preprocess.unfinished import Unfinished, boot
@@ -127,7 +125,7 @@ def preprocess(
     columns, forms = forms_of(files, columns)
     if config.frequency_limit is not None:
         config.limits(columns.categorical_names)
-    _check_output(output, source)
+    refuse_output(output, source)
     output.parent.mkdir(parents=True, exist_ok=True)
     say = announce or (lambda sentence: None)
     if others := unread(source):
@@ -180,12 +178,12 @@ def preprocess(
             hashes, parts = _read(tasks, job, partitions, needs)
             quarantined = quarantine.collect(job, parts, say)
             if not allow_empty_days:
-                _refuse_empty_days(source, job, parts)
+                refuse_empty_days(source, job, parts)
             rows = _split(job, parts)
             kept = _sample(tasks, job, parts, rows)
             if not allow_empty_splits:
-                _refuse_empty_splits(job, rows)
-                _refuse_empty_sample(job, rows, kept)
+                refuse_empty_splits(job, rows)
+                refuse_empty_sample(job, rows, kept)
             for remark in _make(tasks, job, hashes, parts, quarantined, rows, kept):
                 say(remark)
         unfinished.finish()
@@ -233,54 +231,12 @@ def _split(job: Job, parts: list[Part]) -> dict[str, int]:
     return split_rows(rows, last_day if len(set(job.days)) > 1 else round(rows * job.config.holdout_fraction))
 
 
-def _refuse_empty_days(source: Path, job: Job, parts: list[Part]) -> None:
-    """Refuses a day whose lines were all rejected, or that unpacks to nothing."""
-    days = list(dict.fromkeys(job.days))
-    for day in days if len(days) > 1 else ():
-        of_day = [part for part in parts if job.days[part.file] == day]
-        if not any(part.rows for part in of_day):
-            lines, unit = sum(part.lines for part in of_day), job.forms[job.days.index(day)].unit
-            raise empty_day(day, f"{lines:,} {unit}s, all rejected" if lines else f"no {unit}", days, source)
-
-
-def _refuse_empty_splits(job: Job, rows: dict[str, int]) -> None:
-    """Refuses what could not be trained on, validated or tested, unless nothing was to be held out."""
-    days, fraction = list(dict.fromkeys(job.days)), job.config.holdout_fraction
-    one = len(days) == 1
-    empty = [name for name in SPLITS if not rows[name] and (name == "train" or not one or fraction)]
-    if not empty:
-        return
-    every, held_out = sum(rows.values()), rows["test"] + rows["validation"]
-    if one:
-        where = f"--holdout_fraction {fraction:g} of the {every:,} rows of {days[0]}"
-        better = next((k / 100 for k in range(1, 100) if 2 <= round(every * k / 100) < every), None)
-        remedy = f"Choose --holdout_fraction {better:g} or another that fits; " if better else "Give more rows; "
-    else:
-        where, remedy = f"{days[-1]}, the last of {len(days)} days,", "Give a last day with more rows; "
-    raise InputError(
-        f"{where} leaves no rows for {' and '.join(empty)}.",
-        found=f"{rows['train']:,} rows to train on, {held_out:,} held out",
-        remedy=f"{remedy}or accept it with --allow_empty_splits.",
-    )
-
-
 def _sample(tasks: Tasks, job: Job, parts: list[Part], split: dict[str, int]) -> list[int]:
     """How many rows of each part stay: all, or those that ``negative_rate`` keeps."""
     if job.config.negative_rate == 1:
         return [part.rows for part in parts]
     firsts = _starts(part.rows for part in parts)
     return tasks.run("sampling", partial(count_kept_rows, job, split["train"]), list(zip(parts, firsts, strict=True)))
-
-
-def _refuse_empty_sample(job: Job, rows: dict[str, int], kept: list[int]) -> None:
-    """Refuses a ``negative_rate`` that leaves nothing to train on."""
-    if sum(kept) == rows["test"] + rows["validation"]:
-        raise InputError(
-            f"--negative_rate {job.config.negative_rate:g} leaves no rows for train.",
-            found=f"{rows['train']:,} rows to train on, none of them a click",
-            remedy="Raise --negative_rate; or accept it with --allow_empty_splits.",
-            fields=("negative_rate",),
-        )
 
 
 def _make(
@@ -357,26 +313,6 @@ def _make(
         *oddities.of_bags(cut, job.columns),
         *(job.ancestor.remarks(source) if job.ancestor else []),
     ]
-
-
-def _check_output(output: Path, source: Path) -> None:
-    """Refuses to replace anything but a data set or an empty folder."""
-    put_back(output)
-    remedy = "Name a folder that does not exist yet, or an encoded data set to replace."
-    if source.resolve().is_relative_to(output.resolve()):
-        raise InputError(f"{output} holds the raw rows: it cannot be the output.", remedy=remedy)
-    if output.exists() and not (output / MANIFEST).exists():
-        if not output.is_dir():
-            raise InputError(f"{output} is a file.", remedy=remedy)
-        names = [path.name for path in contents(output)]
-        # A place that is being filled from within; or beside which is what was on its way into it.
-        unfinished = any(name.startswith(f"{output.name}.partial-") for name in names)
-        unfinished |= any(output.parent.glob(f"{glob.escape(output.name)}.partial-*/whole"))
-        if names and not unfinished:
-            raise InputError(f"{output} is not an encoded data set.", found=", ".join(names[:5]), remedy=remedy)
-    above = output if cannot_be_renamed(output) else next(folder for folder in output.parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise InputError(f"{above} cannot be written to.", remedy="Choose another output, or change its permissions.")
 
 
 def _read(tasks: Tasks, job: Job, partitions: int | None, needs: Needs) -> tuple[list[str], list[Part]]:
